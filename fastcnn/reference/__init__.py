@@ -1,0 +1,75 @@
+"""Every operation of fastcnn in plain NumPy: the formulas in view, and the judge of the kernels.
+
+The names and signatures are those of `fastcnn.functional`. The reference shares no code with the
+rest of fastcnn: it imports NumPy alone. It computes in float64 and returns the input's type;
+`compute_in("input")` makes it compute in the input's type. `loops` has the lectures' plain loops.
+"""
+
+from . import loops
+from ._numerics import compute_in
+from .activation import (
+    flatten,
+    relu,
+    relu_grad,
+    sigmoid,
+    sigmoid_grad,
+    softmax,
+    softmax_grad,
+    tanh,
+    tanh_grad,
+)
+from .conv import conv2d, conv2d_bias_grad, conv2d_input_grad, conv2d_weight_grad
+from .dense import dense, dense_bias_grad, dense_input_grad, dense_weight_grad
+from .loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_grad,
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_grad,
+    categorical_cross_entropy,
+    categorical_cross_entropy_grad,
+    categorical_cross_entropy_with_logits,
+    categorical_cross_entropy_with_logits_grad,
+    half_squared_error,
+    half_squared_error_grad,
+)
+from .pool import mask_to_indices, mask_to_input, max_pool2d, max_pool2d_grad
+from .update import adam_step, momentum_step, sgd_step
+
+__all__ = [
+    "adam_step",
+    "binary_cross_entropy",
+    "binary_cross_entropy_grad",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_grad",
+    "categorical_cross_entropy",
+    "categorical_cross_entropy_grad",
+    "categorical_cross_entropy_with_logits",
+    "categorical_cross_entropy_with_logits_grad",
+    "compute_in",
+    "conv2d",
+    "conv2d_bias_grad",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "dense",
+    "dense_bias_grad",
+    "dense_input_grad",
+    "dense_weight_grad",
+    "flatten",
+    "half_squared_error",
+    "half_squared_error_grad",
+    "loops",
+    "mask_to_indices",
+    "mask_to_input",
+    "max_pool2d",
+    "max_pool2d_grad",
+    "momentum_step",
+    "relu",
+    "relu_grad",
+    "sgd_step",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "softmax_grad",
+    "tanh",
+    "tanh_grad",
+]
