@@ -1,0 +1,181 @@
+"""The array boundary: what a caller hands in, made canonical; what goes out, allocated.
+
+Kernels see one form only (C order, aligned, native byte order, writable by type), because Numba
+compiles another variant for each other form. Nothing is moved between devices here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class _Unlocked:
+    """The memory of a read-only array, offered as writable.
+
+    Numba types read-only arrays apart and would compile every kernel a second time for them.
+    Kernels write to their outputs alone, so the memory stays untouched. Holds the array alive.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def _to_numpy(value: Any, name: str) -> Array:
+    """`value` as an ndarray without a change of type; TypeError for what is no array."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array, whose mask would be ignored; "
+            f"fill it first: {name}.filled(0)"
+        )
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    if hasattr(value, "__cuda_array_interface__"):
+        raise TypeError(
+            f"{name} is a CUDA array ({type(value).__name__}); this version computes on the CPU "
+            "only and moves nothing silently: copy it to the host first"
+        )
+    if getattr(value, "requires_grad", False):
+        raise TypeError(
+            f"{name} is a tensor that requires grad, and fastcnn records no graph: "
+            f"pass {name}.detach()"
+        )
+    if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
+        return np.asarray(value)
+    if hasattr(value, "__dlpack__"):
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise TypeError(
+                f"{name} ({type(value).__name__}) is not in CPU memory that NumPy can see: {error}"
+            ) from error
+    if isinstance(value, list | tuple | float):
+        try:
+            return np.asarray(value)
+        except ValueError as error:
+            raise TypeError(f"{name} is not a rectangular array of numbers: {error}") from error
+    raise TypeError(
+        f"{name} must be a NumPy array of float32 or float64, but got {type(value).__name__}"
+    )
+
+
+def canonical(array: Array) -> Array:
+    """The same values in C order, aligned, in native byte order, and writable by type."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
+        array = np.array(array, order="C")
+    elif not flags.writeable:
+        array = np.asarray(_Unlocked(array))
+    return array
+
+
+def floats(value: Any, name: str, ranks: tuple[int, ...], like: Array | None = None) -> Array:
+    """A caller's array of float32 or float64 in canonical form.
+
+    Parameters
+    ----------
+    value : array_like
+        Anything with an array interface or DLPack on the CPU, or nested lists of floats.
+    name : str
+        What the documentation calls it, for errors.
+    ranks : tuple of int
+        The numbers of dimensions allowed; empty for any.
+    like : ndarray, optional
+        Another argument of the call, named by `name=...` errors; types must be equal.
+
+    Returns
+    -------
+    ndarray
+        The caller's own memory wherever that is possible.
+
+    Raises
+    ------
+    TypeError
+        Not an array, not float32 or float64, or not the type of `like`.
+    ValueError
+        Wrong number of dimensions.
+    """
+    if type(value) is not np.ndarray:
+        value = _to_numpy(value, name)
+    dtype = value.dtype
+    if dtype not in FLOATS:
+        if dtype.newbyteorder("=") not in FLOATS:
+            fix = f"; convert it: {name}.astype(np.float32)" if dtype.kind in "biuf" else ""
+            raise TypeError(f"{name} must be float32 or float64, but got {dtype}{fix}")
+        dtype = dtype.newbyteorder("=")
+    if like is not None and dtype != like.dtype:
+        raise TypeError(
+            f"mixed types: {name} is {dtype}, but the arrays before it are {like.dtype}; "
+            f"convert one of them, for example {name}.astype(np.{like.dtype})"
+        )
+    if ranks and value.ndim not in ranks:
+        wanted = " or ".join(f"{r}-D" for r in ranks)
+        raise ValueError(f"{name} must be {wanted}, but got {value.ndim}-D of shape {value.shape}")
+    return canonical(value)
+
+
+def integers(value: Any, name: str, dtypes: tuple[str, ...]) -> Array:
+    """A caller's array of integers of one of `dtypes`, in canonical form; TypeError otherwise."""
+    if type(value) is not np.ndarray:
+        value = _to_numpy(value, name)
+    if value.dtype.newbyteorder("=").name not in dtypes:
+        raise TypeError(f"{name} must be {' or '.join(dtypes)}, but got {value.dtype}")
+    return canonical(value)
+
+
+def expect_shape(array: Array, name: str, shape: tuple[int, ...], why: str) -> None:
+    """ValueError unless `array` has exactly this shape; `why` says where the shape comes from."""
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape} ({why}), but got {array.shape}")
+
+
+class Output:
+    """Where a result is written: a new array, or the caller's `out=` once the kernel is done.
+
+    The kernel writes to `array`. `out=` serves directly where its memory is canonical and shares
+    none with an input; otherwise the kernel writes aside and `result()` copies.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: Any, out: Any = None, inputs: tuple[Any, ...] = ()
+    ) -> None:
+        self._out = None
+        if out is None:
+            self.array = np.empty(shape, dtype)
+            return
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a NumPy array, but got {type(out).__name__}")
+        if out.shape != shape or out.dtype != dtype:
+            raise ValueError(
+                f"out must have shape {shape} and type {np.dtype(dtype)}, but got shape "
+                f"{out.shape} and type {out.dtype}"
+            )
+        if not out.flags.writeable:
+            raise ValueError("out is read-only")
+        self._out = out
+        flags = out.flags
+        direct = (
+            type(out) is np.ndarray
+            and flags.c_contiguous
+            and flags.aligned
+            and out.dtype.isnative
+            and not any(i is not None and np.may_share_memory(out, i) for i in inputs)
+        )
+        self.array = out if direct else np.empty(shape, dtype)
+
+    def result(self) -> Array:
+        """The finished result: `out` itself where one was given."""
+        if self._out is None:
+            return self.array
+        if self.array is not self._out:
+            self._out[...] = self.array
+        return self._out

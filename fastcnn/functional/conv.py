@@ -1,0 +1,220 @@
+"""2-D convolution and its gradients: every check, copy, allocation and dispatch of them.
+
+`conv` is the cross-correlation of the lectures and of every framework. Arrays are NCHW, weights
+KCRS; SEEDS.md S2 names the four equations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import shape_of
+from fastcnn.arrays import Array, Output, expect_shape, floats
+from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
+from fastcnn.kernels.plans import plan
+
+
+def _batched(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 4 else (1, *shape)
+
+
+def _unbatch(result: Array, batched: bool) -> Array:
+    return result if batched else result[0]
+
+
+def _check_bias(b: Any, x: Array, g: Conv2dGeometry) -> Array | None:
+    if b is None:
+        return None
+    b = floats(b, "b", (), like=x)
+    if b.shape not in ((g.K,), (g.K, g.P, g.Q)):
+        raise ValueError(
+            f"Given weight of size {list(g.weight_shape)}, expected bias to be 1-dimensional with "
+            f"{g.K} elements, but got bias of size {list(b.shape)} instead; one bias per output "
+            f"pixel has size {[g.K, g.P, g.Q]}"
+        )
+    return b
+
+
+def conv2d(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Convolve images with filters: Y_k = sum_c conv(X_c, W_kc) + b_k (SEEDS.md S2).
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
+        A batch of images, or one.
+    w : array_like, (K, C/groups, R, S), same type
+        Filters.
+    b : array_like, (K,) or (K, P, Q), same type, optional
+        One bias per filter, or one per filter and output pixel.
+    stride, dilation : int or (int, int)
+        Vertical and horizontal.
+    padding : int, pair, four ints or str
+        Zeros around x: one number, (vertical, horizontal), (top, bottom, left, right), "valid",
+        "same" (PyTorch's rule, stride 1 only), "same_upper" or "same_lower" (TensorFlow's, Keras's
+        and ONNX's rule at any stride).
+    groups : int
+        Splits channels and filters into groups that do not see each other.
+    algorithm : str
+        "auto", or an implementation's name.
+    out : ndarray, optional
+        Where to write the result; it may overlap an input.
+
+    Returns
+    -------
+    ndarray, (N, K, P, Q), or (K, P, Q) for one image
+        P = floor((H + top + bottom - dilation*(R-1) - 1)/stride) + 1, Q likewise; `out` if given.
+
+    Raises
+    ------
+    TypeError
+        Types other than float32 and float64, mixed types, or things that are no arrays.
+    ValueError
+        Shapes or numbers that do not fit, named in the message.
+    """
+    x = floats(x, "x", (4, 3))
+    w = floats(w, "w", (4,), like=x)
+    batched = x.ndim == 4
+    g = conv2d_geometry(_batched(x.shape), w.shape, stride, padding, dilation, groups)
+    b = _check_bias(b, x, g)
+    chosen = plan("conv2d", g, x.dtype.name, algorithm)
+    target = Output(g.output_shape if batched else g.output_shape[1:], x.dtype, out, (x, w, b))
+    chosen.run(g, x, w, b, target.array)
+    return target.result()
+
+
+def conv2d_input_grad(
+    dy: Any,
+    w: Any,
+    input_shape: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Gradient with respect to the input: dX_c = sum_k conv(pad(dY_k), rot180(W_kc)) (SEEDS.md S2).
+
+    The "full" convolution with the rotated kernel, exact at every stride, dilation and group.
+
+    Parameters
+    ----------
+    dy : array_like, (N, K, P, Q) or (K, P, Q), float32 or float64
+        Gradient with respect to the output.
+    w : array_like, (K, C/groups, R, S), same type
+    input_shape : tuple of int
+        Shape of the forward pass's x; has as many dimensions as dy.
+    stride, padding, dilation, groups, algorithm, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, input_shape
+        Zero where no window reached.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`; also if dy's shape is not the forward output's.
+    """
+    dy = floats(dy, "dy", (4, 3))
+    w = floats(w, "w", (4,), like=dy)
+    shape = shape_of(input_shape, "input_shape", (dy.ndim,))
+    batched = dy.ndim == 4
+    g = conv2d_geometry(_batched(shape), w.shape, stride, padding, dilation, groups)
+    _check_dy(dy, g, batched)
+    chosen = plan("conv2d_input_grad", g, dy.dtype.name, algorithm)
+    target = Output(shape, dy.dtype, out, (dy, w))
+    chosen.run(g, dy, w, target.array)
+    return target.result()
+
+
+def conv2d_weight_grad(
+    x: Any,
+    dy: Any,
+    weight_shape: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Gradient with respect to the filters: dW_kc = conv(X_c, dY_k) over all images (SEEDS.md S2).
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
+    dy : array_like, (N, K, P, Q) or (K, P, Q), same type
+    weight_shape : tuple of int
+        (K, C/groups, R, S).
+    stride, padding, dilation, groups, algorithm, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, weight_shape
+        Summed over the batch, in an order that does not depend on the number of threads.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d`; also if dy's shape is not the forward output's.
+    """
+    x = floats(x, "x", (4, 3))
+    dy = floats(dy, "dy", (x.ndim,), like=x)
+    shape = shape_of(weight_shape, "weight_shape", (4,))
+    batched = x.ndim == 4
+    g = conv2d_geometry(_batched(x.shape), shape, stride, padding, dilation, groups)
+    _check_dy(dy, g, batched)
+    chosen = plan("conv2d_weight_grad", g, x.dtype.name, algorithm)
+    target = Output(shape, x.dtype, out, (x, dy))
+    chosen.run(g, x, dy, target.array)
+    return target.result()
+
+
+def _check_dy(dy: Array, g: Conv2dGeometry, batched: bool) -> None:
+    expected = g.output_shape if batched else g.output_shape[1:]
+    expect_shape(dy, "dy", expected, "the output's shape of this convolution")
+
+
+def conv2d_bias_grad(dy: Any, per_pixel: bool = False) -> Array:
+    """Gradient with respect to the bias: db_k = sum(dY_k) (SEEDS.md S2), added up in float64.
+
+    Parameters
+    ----------
+    dy : array_like, (N, K, P, Q) or (K, P, Q), float32 or float64
+    per_pixel : bool
+        For a bias of shape (K, P, Q): sum over images only.
+
+    Returns
+    -------
+    ndarray, (K,), or (K, P, Q) if per_pixel
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong type or number of dimensions.
+    """
+    dy = floats(dy, "dy", (4, 3))
+    if dy.ndim == 3:
+        dy = dy[np.newaxis]
+    db = np.empty(dy.shape[1:] if per_pixel else dy.shape[1], dy.dtype)
+    chosen = plan("conv2d_bias_grad", Extent(dy.shape), dy.dtype.name)
+    chosen.run(chosen.problem.geometry, dy, db)
+    return db

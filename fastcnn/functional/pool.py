@@ -1,0 +1,224 @@
+"""2-D max pooling with its mask, the gradient from the mask, and the mask's other forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arguments import shape_of
+from fastcnn.arrays import Array, Output, expect_shape, floats, integers
+from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
+from fastcnn.kernels.plans import plan
+
+
+def _geometry(shape: tuple[int, ...], *window: Any) -> Pool2dGeometry:
+    return pool2d_geometry(shape if len(shape) == 4 else (1, *shape), *window)
+
+
+def max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_mask: bool = False,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Any:
+    """Take the maximum of every window of every channel (SEEDS.md S0, S2, S4).
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
+    kernel_size : int or (int, int)
+        Window height R and width S.
+    stride : int or (int, int), optional
+        The window's own size by default.
+    padding : int, pair, four ints or str
+        As in `conv2d`, but padding never wins. Anything below the effective window.
+    dilation : int or (int, int)
+        Distance between the cells of a window.
+    ceil_mode : bool
+        Let the last window hang over the end (PyTorch's rule: unless it starts there).
+    return_mask : bool
+        Also return where each maximum was.
+    algorithm, out
+        As in `conv2d`; `out` takes y.
+
+    Returns
+    -------
+    y : ndarray, (N, C, P, Q) or (C, P, Q)
+        The first maximum in row-major order wins; NaN wins over everything, the last NaN if there
+        are several.
+    mask : ndarray, y's shape, uint8, or int32 for windows of more than 256 cells
+        Only with return_mask: the position r*S + s in the window.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Wrong types, shapes or numbers; a window that would lie wholly in padding.
+    """
+    x = floats(x, "x", (4, 3))
+    g = _geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    shape = g.output_shape[4 - x.ndim :]
+    chosen = plan("max_pool2d", g, x.dtype.name, algorithm)
+    target = Output(shape, x.dtype, out, (x,))
+    mask = np.empty(shape, g.mask_dtype)
+    chosen.run(g, x, target.array, mask)
+    return (target.result(), mask) if return_mask else target.result()
+
+
+def _mask_and_geometry(
+    mask: Any, input_shape: Any, *window: Any
+) -> tuple[Array, tuple[int, ...], Pool2dGeometry]:
+    mask = integers(mask, "mask", ("uint8", "int32"))
+    shape = shape_of(input_shape, "input_shape", (4, 3))
+    g = _geometry(shape, *window)
+    expect_shape(
+        mask, "mask", g.output_shape[4 - len(shape) :], "the output's shape of this pooling"
+    )
+    if mask.dtype.name != g.mask_dtype:
+        raise TypeError(
+            f"mask must be {g.mask_dtype} for a window of {g.R} x {g.S}, but got {mask.dtype}"
+        )
+    return mask, shape, g
+
+
+def _bad_mask(count: int, g: Pool2dGeometry) -> ValueError:
+    return ValueError(
+        f"mask has {count} entries that name no cell of the input: each must be r*{g.S} + s of a "
+        f"cell inside it, 0 to {g.R * g.S - 1}, as max_pool2d(..., return_mask=True) returns them "
+        "for the same geometry"
+    )
+
+
+def max_pool2d_grad(
+    dy: Any,
+    mask: Any,
+    input_shape: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    """Gradient of max pooling: dY where the forward maximum was, zero elsewhere (SEEDS.md S2).
+
+    Uses nothing but dy, the mask and the geometry. Where windows overlap, the gradients of all
+    windows that chose a cell add up (SEEDS.md S4).
+
+    Parameters
+    ----------
+    dy : array_like, (N, C, P, Q) or (C, P, Q), float32 or float64
+    mask : array_like, dy's shape, uint8 or int32
+        From `max_pool2d(..., return_mask=True)` with the same geometry.
+    input_shape : tuple of int
+        Shape of the forward pass's x.
+    kernel_size, stride, padding, dilation, ceil_mode, algorithm, out
+        As in `max_pool2d`; `out` takes dx.
+
+    Returns
+    -------
+    ndarray, input_shape
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d`; shapes that are not the forward output's; mask entries that name no cell.
+        `out`, if given, is then left as it was or partly written.
+    """
+    dy = floats(dy, "dy", (4, 3))
+    mask, shape, g = _mask_and_geometry(
+        mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    expect_shape(dy, "dy", mask.shape, "the output's shape of this pooling")
+    chosen = plan("max_pool2d_grad", g, dy.dtype.name, algorithm)
+    target = Output(shape, dy.dtype, out, (dy, mask))
+    bad = chosen.run(g, dy, mask, target.array)
+    if bad:
+        raise _bad_mask(bad, g)
+    return target.result()
+
+
+def _rows_and_columns(mask: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
+    """Row h and column w of the input that each mask entry names, int64, checked."""
+    r, s = np.divmod(mask.astype(np.int64), g.S)
+    h = np.arange(g.P)[:, np.newaxis] * g.stride[0] - g.padding[0] + r * g.dilation[0]
+    w = np.arange(g.Q) * g.stride[1] - g.padding[2] + s * g.dilation[1]
+    bad = (r < 0) | (r >= g.R) | (h < 0) | (h >= g.H) | (w < 0) | (w >= g.W)
+    if bad.any():
+        raise _bad_mask(int(bad.sum()), g)
+    return h, w
+
+
+def mask_to_indices(
+    mask: Any,
+    input_shape: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """The mask as PyTorch's indices: h*W + w of each maximum within its channel's plane.
+
+    Parameters
+    ----------
+    mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
+        As in `max_pool2d_grad`.
+
+    Returns
+    -------
+    ndarray, mask's shape, int64
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d_grad`.
+    """
+    mask, _, g = _mask_and_geometry(
+        mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    h, w = _rows_and_columns(mask, g)
+    return h * g.W + w
+
+
+def mask_to_input(
+    mask: Any,
+    input_shape: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Array:
+    """The mask as the lecture draws it: 1 where an element was some window's maximum, else 0.
+
+    Parameters
+    ----------
+    mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
+        As in `max_pool2d_grad`.
+
+    Returns
+    -------
+    ndarray, input_shape, uint8
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `max_pool2d_grad`.
+    """
+    mask, shape, g = _mask_and_geometry(
+        mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
+    )
+    h, w = _rows_and_columns(mask, g)
+    drawn = np.zeros((g.N * g.C, g.H * g.W), np.uint8)
+    places = (h * g.W + w).reshape(g.N * g.C, g.P * g.Q)
+    np.put_along_axis(drawn, places, 1, axis=1)
+    return drawn.reshape(shape)

@@ -1,0 +1,1 @@
+"""Implementations, and the choice among them. Nothing here validates an argument or raises."""

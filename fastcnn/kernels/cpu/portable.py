@@ -1,0 +1,316 @@
+"""Convolution for every geometry: plain loops that LLVM turns into vector code.
+
+All three operations see the convolution as a matrix product over columns (columns.py): for a block
+of output pixels, row t holds the source element that tap t multiplies for each of them.
+
+    forward       Y[k, pixel]  = b[k] + sum_t W[k, t] * columns[t, pixel]          t = (c, r, s)
+    input grad    dX[c, pixel] = sum_t W'[c, t] * columns of dY[t, pixel]          t = (k, r, s)
+    weight grad   dW[k, t]     = sum over pixels of dY[k, pixel] * columns[t, pixel]
+
+The input gradient is the forward product with another table of offsets (SEEDS.md S2, "full"
+convolution with the rotated kernel): along each axis dY's element p and tap r meet in
+h = p*stride - padding + r*dilation, so p = (h + padding - r*dilation)/stride. The pixels h of one
+residue modulo the stride use the same taps, those that make the division exact; they form a dense
+stride-1 problem of their own, so nothing is multiplied by an inserted zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastcnn.geometry import Conv2dGeometry
+from fastcnn.kernels.cpu.columns import BLOCK, fill_columns, load_rows, store_rows, tap_table
+from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.threads import launch
+
+# Rows of columns at a time: 256 KB of float32, which stay in L2.
+DEPTH = 512
+# Filters, and taps, that one pass over the columns serves: 4 x 4 multiply-adds for 12 vector
+# accesses. DEPTH must be a multiple of it.
+UNROLL = 4
+
+
+@kernel
+def _four_filters(acc, weights, w0, ldw, columns, count, n):
+    """acc[f, :] += sum over `count` taps of weights[w0 + f*ldw + t] * columns[t, :], f = 0 … 3."""
+    for t in range(0, count, UNROLL):
+        a0, a1, a2, a3 = (
+            weights[w0 + t],
+            weights[w0 + t + 1],
+            weights[w0 + t + 2],
+            weights[w0 + t + 3],
+        )
+        v = w0 + ldw + t
+        b0, b1, b2, b3 = weights[v], weights[v + 1], weights[v + 2], weights[v + 3]
+        v += ldw
+        c0, c1, c2, c3 = weights[v], weights[v + 1], weights[v + 2], weights[v + 3]
+        v += ldw
+        d0, d1, d2, d3 = weights[v], weights[v + 1], weights[v + 2], weights[v + 3]
+        x = columns[t * BLOCK :]
+        for j in range(n):
+            x0, x1, x2, x3 = x[j], x[BLOCK + j], x[2 * BLOCK + j], x[3 * BLOCK + j]
+            acc[j] += a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+            acc[BLOCK + j] += b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+            acc[2 * BLOCK + j] += c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+            acc[3 * BLOCK + j] += d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+
+
+@kernel
+def _one_filter(acc, weights, w0, columns, count, n):
+    """acc[0, :] += sum over `count` taps of weights[w0 + t] * columns[t, :]."""
+    for t in range(0, count, UNROLL):
+        a0, a1, a2, a3 = (
+            weights[w0 + t],
+            weights[w0 + t + 1],
+            weights[w0 + t + 2],
+            weights[w0 + t + 3],
+        )
+        x = columns[t * BLOCK :]
+        for j in range(n):
+            acc[j] += a0 * x[j] + a1 * x[BLOCK + j] + a2 * x[2 * BLOCK + j] + a3 * x[3 * BLOCK + j]
+
+
+@kernel
+def _product_chunk(task, source, weights, taps, bias, out, g):
+    """One block of grid pixels of one image and group, all filters.
+
+    Grid pixel (i, j) reads the source at (i*sh, j*sw) plus a tap's offsets and is written to
+    (oh + i*osh, ow + j*osw) of the output.
+    """
+    C, H, W, sh, sw = g[0], g[1], g[2], g[3], g[4]
+    groups, filters, T, depth = g[5], g[6], g[7], g[8]
+    gh, gw, OH, OW, oh, ow, osh, osw = g[9], g[10], g[11], g[12], g[13], g[14], g[15], g[16]
+    blocks = (gh * gw + BLOCK - 1) // BLOCK
+    image, rest = task // (groups * blocks), task % (groups * blocks)
+    group, j0 = rest // blocks, rest % blocks * BLOCK
+    n = min(BLOCK, gh * gw - j0)
+    columns = np.empty(min(depth, DEPTH) * BLOCK, source.dtype)
+    acc = np.empty(UNROLL * BLOCK, source.dtype)
+    zero = source.dtype.type(0)
+    base = (image * C + group * (C // groups)) * H * W
+    for t0 in range(0, depth, DEPTH):
+        deep = min(DEPTH, depth - t0)
+        real = max(0, min(deep, T - t0))
+        fill_columns(columns, source, base, H, W, taps, t0, real, sh, sw, gw, j0, n)
+        for o in range(real * BLOCK, deep * BLOCK):
+            columns[o] = zero
+        for k in range(0, filters, UNROLL):
+            rows = min(UNROLL, filters - k)
+            first = group * filters + k
+            o = ((image * groups * filters + first) * OH + oh) * OW + ow
+            if t0 > 0:
+                load_rows(acc, rows, out, o, OH * OW, osh * OW, osw, gw, j0, n)
+            elif bias.size > groups * filters:
+                # one bias per output pixel; only the forward pass has it, on a dense grid
+                load_rows(acc, rows, bias, first * gh * gw, gh * gw, gw, 1, gw, j0, n)
+            else:
+                for f in range(rows):
+                    value = bias[first + f] if bias.size > 0 else zero
+                    for q in range(n):
+                        acc[f * BLOCK + q] = value
+            if rows == UNROLL:
+                _four_filters(acc, weights, first * depth + t0, depth, columns, deep, n)
+            else:
+                for f in range(rows):
+                    # one filter works on row 0 of what it is given
+                    _one_filter(
+                        acc[f * BLOCK :], weights, (first + f) * depth + t0, columns, deep, n
+                    )
+            store_rows(acc, rows, out, o, OH * OW, osh * OW, osw, gw, j0, n)
+
+
+@kernel
+def _four_dots(dw, o, ld, dy, y0, plane, columns, t, n):
+    """dw[f, t : t+2] += <dy of filter f, columns[t : t+2]>, f = 0 … 3."""
+    zero = dw.dtype.type(0)
+    a0, a1, b0, b1, c0, c1, d0, d1 = zero, zero, zero, zero, zero, zero, zero, zero
+    columns = columns[t * BLOCK :]
+    dya, dyb = dy[y0:], dy[y0 + plane :]
+    dyc, dyd = dy[y0 + 2 * plane :], dy[y0 + 3 * plane :]
+    for j in range(n):
+        x0, x1 = columns[j], columns[BLOCK + j]
+        ya, yb, yc, yd = dya[j], dyb[j], dyc[j], dyd[j]
+        a0 += ya * x0
+        a1 += ya * x1
+        b0 += yb * x0
+        b1 += yb * x1
+        c0 += yc * x0
+        c1 += yc * x1
+        d0 += yd * x0
+        d1 += yd * x1
+    dw[o] += a0
+    dw[o + 1] += a1
+    dw[o + ld] += b0
+    dw[o + ld + 1] += b1
+    dw[o + 2 * ld] += c0
+    dw[o + 2 * ld + 1] += c1
+    dw[o + 3 * ld] += d0
+    dw[o + 3 * ld + 1] += d1
+
+
+@kernel
+def _one_dot(dw, o, dy, y0, columns, t, n):
+    """dw[o] += <dy, columns[t]>."""
+    total = dw.dtype.type(0)
+    dy, columns = dy[y0:], columns[t * BLOCK :]
+    for j in range(n):
+        total += dy[j] * columns[j]
+    dw[o] += total
+
+
+@kernel
+def _weight_grad_chunk(task, x, dy, taps, dw, g):
+    """Some taps of some filters of one group, over all images and pixels in order."""
+    N, C, H, W, P, Q, sh, sw = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
+    groups, filters, T, tap_block, filter_block = g[8], g[9], g[10], g[11], g[12]
+    tap_blocks = (T + tap_block - 1) // tap_block
+    slices = (filters + filter_block - 1) // filter_block
+    group, rest = task // (tap_blocks * slices), task % (tap_blocks * slices)
+    t0, k0 = rest // slices * tap_block, rest % slices * filter_block
+    count, k1 = min(tap_block, T - t0), min(k0 + filter_block, filters)
+    first = group * filters
+    for k in range(first + k0, first + k1):
+        for t in range(t0, t0 + count):
+            dw[k * T + t] = dw.dtype.type(0)
+    columns = np.empty(count * BLOCK, x.dtype)
+    for image in range(N):
+        base = (image * C + group * (C // groups)) * H * W
+        for j0 in range(0, P * Q, BLOCK):
+            n = min(BLOCK, P * Q - j0)
+            fill_columns(columns, x, base, H, W, taps, t0, count, sh, sw, Q, j0, n)
+            k = first + k0
+            while k < first + k1:
+                y0 = (image * groups * filters + k) * P * Q + j0
+                fours = k + UNROLL <= first + k1
+                t = 0
+                if fours:
+                    while t + 2 <= count:
+                        _four_dots(dw, k * T + t0 + t, T, dy, y0, P * Q, columns, t, n)
+                        t += 2
+                for f in range(UNROLL if fours else 1):
+                    for u in range(t, count):
+                        _one_dot(dw, (k + f) * T + t0 + u, dy, y0 + f * P * Q, columns, u, n)
+                k += UNROLL if fours else 1
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _weight_matrix(w: np.ndarray, rows: int) -> np.ndarray:
+    """(rows, taps) in a tap table's order, the taps padded with zeros to a multiple of UNROLL."""
+    w = w.reshape(rows, -1)
+    depth = max(UNROLL, _round_up(w.shape[1], UNROLL))
+    if w.shape[1] == depth:
+        return np.ascontiguousarray(w)
+    padded = np.zeros((rows, depth), w.dtype)
+    padded[:, : w.shape[1]] = w
+    return padded
+
+
+def conv2d(
+    geometry: Conv2dGeometry, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray
+) -> None:
+    """y = conv(x, w) + b, written whole; shapes as in `fastcnn.functional.conv2d`, batched."""
+    g = geometry
+    (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
+    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
+    weights = _weight_matrix(w, g.K)
+    bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
+    blocks = -(-g.P * g.Q // BLOCK)
+    shape: tuple[int, ...] = (
+        g.C,
+        g.H,
+        g.W,
+        sh,
+        sw,
+        g.groups,
+        g.K // g.groups,
+        len(taps),
+        weights.shape[1],
+    )
+    shape += (g.P, g.Q, g.P, g.Q, 0, 0, 1, 1)
+    launch(
+        _product_chunk, g.N * g.groups * blocks, g.flops,
+        x.reshape(-1), weights.reshape(-1), taps, bias, y.reshape(-1), np.array(shape),
+    )  # fmt: skip
+
+
+def _meeting(
+    size: int, r: int, stride: int, dilation: int, before: int, residue: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Taps that reach the pixels h = residue (mod stride) of one axis, and where they read dY.
+
+    Returns the taps r and, for each, the offset of p from the pixel's number within its residue.
+    """
+    taps = np.arange(r)
+    shift = residue + before - taps * dilation
+    exact_ones = shift % stride == 0
+    return taps[exact_ones], shift[exact_ones] // stride, len(range(residue, size, stride))
+
+
+def conv2d_input_grad(
+    geometry: Conv2dGeometry, dy: np.ndarray, w: np.ndarray, dx: np.ndarray
+) -> None:
+    """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride."""
+    g = geometry
+    (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
+    channels, filters = g.C // g.groups, g.K // g.groups
+    grouped = w.reshape(g.groups, filters, channels, g.R, g.S).transpose(0, 2, 1, 3, 4)
+    for a in range(min(sh, g.H)):
+        rows, row_offsets, gh = _meeting(g.H, g.R, sh, dh, top, a)
+        for b in range(min(sw, g.W)):
+            cols, col_offsets, gw = _meeting(g.W, g.S, sw, dw, left, b)
+            taps = tap_table(filters, row_offsets, col_offsets)
+            weights = _weight_matrix(grouped[:, :, :, rows][..., cols], g.C)
+            blocks = -(-gh * gw // BLOCK)
+            shape: tuple[int, ...] = (
+                g.K,
+                g.P,
+                g.Q,
+                1,
+                1,
+                g.groups,
+                channels,
+                len(taps),
+                weights.shape[1],
+            )
+            shape += (gh, gw, g.H, g.W, a, b, sh, sw)
+            launch(
+                _product_chunk, g.N * g.groups * blocks, g.flops // (sh * sw),
+                dy.reshape(-1), weights.reshape(-1), taps, np.empty(0, dy.dtype), dx.reshape(-1),
+                np.array(shape),
+            )  # fmt: skip
+
+
+def conv2d_weight_grad(
+    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+) -> None:
+    """dw, written whole; every element is summed by one task over images and pixels in order."""
+    g = geometry
+    (sh, sw), (dh, dwid), (top, _, left, _) = g.stride, g.dilation, g.padding
+    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dwid - left)
+    T, filters = len(taps), g.K // g.groups
+    # About 16 tasks a group or more keep a few threads evenly busy; a task of 64 taps reads each
+    # row of dY often enough. Few taps (first layers) are made up for by splitting the filters.
+    tap_block = min(64, max(UNROLL, _round_up(-(-T // 16), UNROLL)))
+    tap_blocks = -(-T // tap_block)
+    slices = max(1, min(filters // UNROLL, 16 // (tap_blocks * g.groups)))
+    filter_block = _round_up(-(-filters // slices), UNROLL)
+    tasks = g.groups * tap_blocks * -(-filters // filter_block)
+    shape = (g.N, g.C, g.H, g.W, g.P, g.Q, sh, sw, g.groups, filters, T, tap_block, filter_block)
+    launch(
+        _weight_grad_chunk, tasks, g.flops,
+        x.reshape(-1), dy.reshape(-1), taps, dw.reshape(-1), np.array(shape),
+    )  # fmt: skip
+
+
+def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
+    """Bytes of columns and accumulators that one thread allocates at the most."""
+    taps = g.C // g.groups * g.R * g.S
+    if operation == "conv2d_input_grad":
+        taps = g.K // g.groups * g.R * g.S
+    if operation == "conv2d_weight_grad":
+        return itemsize * BLOCK * min(64, taps)
+    rows = min(DEPTH, max(UNROLL, _round_up(taps, UNROLL)))
+    return itemsize * BLOCK * (rows + UNROLL)

@@ -1,0 +1,186 @@
+"""Sharing a kernel's chunks among threads: how many, under which lock, and when not at all.
+
+There is one `prange` for all kernels. It calls the chunk through its address: a chunk compiled into
+its own parallel function would be optimised again at each of that function's three levels, which
+took 5.5 s for the portable convolution where the shell below takes 0.4 s. It also means that a
+chunk runs the same machine code, and gives the same bits, on any number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange, types
+from numba.extending import intrinsic
+from numba.np.ufunc import parallel as numba_parallel
+
+from fastcnn.kernels.cpu.jit import config, kernel, shell
+
+# A launch costs 5 to 20 us on the machines measured; work below this many FLOPs (or bytes, for
+# work that only moves memory) is done sooner by the calling thread alone.
+WORTH_SHARING = 400_000
+
+_lock = threading.RLock()
+_requested: int | None = None
+_forked = False
+
+
+def _after_fork() -> None:
+    # GNU OpenMP kills a child whose parent had launched threads, and the other layers' threads do
+    # not exist there: such a child works serially.
+    global _forked, _lock
+    _lock = threading.RLock()
+    _forked = _forked or numba_parallel._is_initialized
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads fastcnn's kernels use, in the whole process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. More threads than cores is legal; results do not depend on it. Numba fixes the
+        size of its pool at the first launch, so a larger number given after that runs on the pool
+        as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is not an int, or is below 1.
+    """
+    global _requested
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"the number of threads must be an int, but got {n!r}")
+    n = n.__index__()
+    if n < 1:
+        raise ValueError(f"the number of threads must be at least 1, but got {n}")
+    with _lock:
+        _requested = n
+        if n > config.NUMBA_NUM_THREADS and not numba_parallel._is_initialized:
+            config.NUMBA_NUM_THREADS = n
+
+
+def get_num_threads() -> int:
+    """Number of threads that fastcnn's kernels use; NUMBA_NUM_THREADS unless set."""
+    return config.NUMBA_NUM_THREADS if _requested is None else _requested
+
+
+def _layer_needs_lock() -> bool:
+    # The workqueue layer aborts the process when two Python threads launch at once. Which layer
+    # serves is not known before the first launch.
+    return not numba_parallel._is_initialized or numba.threading_layer() == "workqueue"
+
+
+def _call_typer(typingctx, address, task, args):
+    """Call the compiled chunk at `address` with (task, *args); 1 if it failed, else 0."""
+    signature = types.intp(types.intp, types.intp, args)
+
+    def codegen(context, builder, signature, values):
+        address, task, packed = values
+        argtypes = (types.intp, *signature.args[2].types)
+        unpacked = [builder.extract_value(packed, i) for i in range(len(argtypes) - 1)]
+        convention = context.call_conv
+        pointer = convention.get_function_type(types.none, argtypes).as_pointer()
+        status, _ = convention.call_function(
+            builder, builder.inttoptr(address, pointer), types.none, argtypes, [task, *unpacked]
+        )
+        return builder.zext(status.is_error, context.get_value_type(types.intp))
+
+    return signature, codegen
+
+
+_call_chunk: Any = intrinsic(_call_typer)
+
+
+@shell
+def _threaded(address, tasks, args):
+    failures = 0
+    for task in prange(tasks):
+        failures += _call_chunk(address, task, args)
+    return failures
+
+
+@kernel
+def _serial(address, tasks, args):
+    failures = 0
+    for task in range(tasks):
+        failures += _call_chunk(address, task, args)
+    return failures
+
+
+_addresses: dict[Any, int] = {}
+
+
+def _address(chunk: Any, args: tuple[Any, ...]) -> int:
+    """Address of the chunk's machine code for arguments of these types; compiles it at need."""
+    key = (
+        chunk,
+        *[
+            (a.dtype.char, a.ndim, a.flags.carray) if type(a) is np.ndarray else type(a)
+            for a in args
+        ],
+    )
+    address = _addresses.get(key)
+    if address is None:
+        signature = (types.intp, *[numba.typeof(a) for a in args])
+        chunk.compile(signature)
+        compiled = chunk.overloads[signature]
+        if compiled.signature.return_type != types.none:
+            raise AssertionError(f"chunk {chunk.__name__} must return nothing")
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        _addresses[key] = address
+    return address
+
+
+def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
+    """Run `chunk(task, *args)` for every task in range(tasks), on threads where that pays.
+
+    Parameters
+    ----------
+    chunk : kernel
+        Writes to disjoint parts of its output for different tasks, and returns nothing.
+    tasks : int
+    work : int
+        FLOPs (or bytes, where a kernel only moves memory) of the whole call. Small work is done by
+        the calling thread.
+    *args : ndarray, int or float
+        Canonical arrays and scalars; no tuples, which Numba's prange cannot pass on.
+
+    Raises
+    ------
+    MemoryError
+        A chunk could not allocate its scratch memory.
+    """
+    if config.DISABLE_JIT:
+        for task in range(tasks):
+            chunk(task, *args)
+        return
+    address = _address(chunk, args)
+    if _forked or tasks < 2 or work < WORTH_SHARING:
+        failures = _serial(address, tasks, args)
+    elif _layer_needs_lock():
+        with _lock:
+            failures = _share(address, tasks, args)
+    else:
+        failures = _share(address, tasks, args)
+    if failures:
+        raise MemoryError(f"no memory for the workspace of {chunk.__name__}")
+
+
+def _share(address: int, tasks: int, args: tuple[Any, ...]) -> int:
+    # Numba's count is per Python thread, and other libraries change it: set at every launch, and
+    # put back for the caller's own Numba code.
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(get_num_threads(), config.NUMBA_NUM_THREADS))
+    try:
+        return _threaded(address, tasks, args)
+    finally:
+        numba.set_num_threads(before)

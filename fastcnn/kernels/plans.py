@@ -1,0 +1,63 @@
+"""Plans: what is settled once for a geometry and kept, so that a repeated call only computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fastcnn.kernels import precision
+from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose
+
+# A network has tens of geometries; the bound only stops a sweep over shapes from growing for ever.
+_KEPT = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A problem, the implementation chosen for it, and the function to call.
+
+    Attributes
+    ----------
+    run : callable
+        Called with the geometry and canonical arrays, the output among them.
+    workspace : int
+        Bytes of scratch memory that each thread needs at the most.
+    """
+
+    problem: Problem
+    implementation: Implementation
+    run: Callable[..., Any]
+    workspace: int
+
+
+@lru_cache(maxsize=_KEPT)
+def _plan(problem: Problem, algorithm: str) -> Plan:
+    implementation = choose(problem, algorithm)
+    run = implementation.load(problem.operation)
+    return Plan(problem, implementation, run, implementation.workspace(problem))
+
+
+def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto") -> Plan:
+    """The plan for an operation on a geometry, in the precision in force.
+
+    Parameters
+    ----------
+    operation : str
+        A key of `selection.IMPLEMENTATIONS`.
+    geometry : Conv2dGeometry, Pool2dGeometry, DenseGeometry or Extent
+    dtype : str
+        "float32" or "float64".
+    algorithm : str
+        "auto" or a name from the operation's list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        From `selection.choose`, for an algorithm that does not exist or cannot serve.
+    """
+    problem = Problem(operation, geometry, dtype, precision.current())
+    if not isinstance(algorithm, str):
+        choose(problem, algorithm)  # raises; an unhashable one would fail in the cache
+    return _plan(problem, algorithm)

@@ -1,0 +1,151 @@
+"""Which implementation serves a problem: a list per operation, of which the cheapest able wins.
+
+A new algorithm is one kernel file and one line in a list below: tests, `fastcnn.compare` and the
+benchmarks find it through the list. Kernels are imported when first chosen, never before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from fastcnn.geometry import Conv2dGeometry, DenseGeometry, Extent, Pool2dGeometry
+
+Geometry = Conv2dGeometry | Pool2dGeometry | DenseGeometry | Extent
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a choice may depend on. The number of threads is deliberately not here."""
+
+    operation: str
+    geometry: Geometry
+    dtype: str
+    precision: str = "float32"
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+    def __str__(self) -> str:
+        fields = (f"{name}={value}" for name, value in vars(self.geometry).items())
+        return f"{self.operation} {self.dtype} {' '.join(fields)}"
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to do one operation.
+
+    Attributes
+    ----------
+    name : str
+        What `algorithm=` takes.
+    module : str
+        Kernel file below fastcnn.kernels; it has a function named like the operation.
+    supports : Problem -> None or str
+        None if it can serve the problem, else the reason why not.
+    cost : Problem -> float
+        Estimated seconds on one core.
+    workspace : Problem -> int
+        Bytes of scratch memory that one thread needs at the most.
+    """
+
+    name: str
+    module: str
+    supports: Callable[[Problem], str | None]
+    cost: Callable[[Problem], float]
+    workspace: Callable[[Problem], int]
+
+    def load(self, operation: str) -> Callable[..., Any]:
+        """Import the kernel file and return the function that does the operation."""
+        return getattr(import_module(f"fastcnn.kernels.{self.module}"), operation)
+
+
+def _anything(problem: Problem) -> None:
+    return None
+
+
+# Measured on one core of a Zen 5 machine (docs/performance.md); only their ratios matter.
+_PORTABLE_FLOPS = 20e9
+_COPY_BYTES = 8e9
+
+
+def _cost(problem: Problem) -> float:
+    g = problem.geometry
+    flops = 0 if isinstance(g, Pool2dGeometry) else g.flops
+    return g.bytes(problem.itemsize) / _COPY_BYTES + flops / _PORTABLE_FLOPS
+
+
+def _conv_workspace(problem: Problem) -> int:
+    return import_module("fastcnn.kernels.cpu.portable").workspace(
+        problem.operation, problem.geometry, problem.itemsize
+    )
+
+
+def _no_workspace(problem: Problem) -> int:
+    return 0
+
+
+def _portable(module: str, workspace: Callable[[Problem], int] = _no_workspace) -> Implementation:
+    return Implementation("portable", module, _anything, _cost, workspace)
+
+
+IMPLEMENTATIONS: dict[str, list[Implementation]] = {
+    "conv2d": [_portable("cpu.portable", _conv_workspace)],
+    "conv2d_input_grad": [_portable("cpu.portable", _conv_workspace)],
+    "conv2d_weight_grad": [_portable("cpu.portable", _conv_workspace)],
+    "conv2d_bias_grad": [_portable("cpu.sums")],
+    "max_pool2d": [_portable("cpu.pool")],
+    "max_pool2d_grad": [_portable("cpu.pool")],
+}
+
+
+def trace(text: str) -> None:
+    """Print one line to standard error if FASTCNN_VERBOSE=1."""
+    if os.environ.get("FASTCNN_VERBOSE", "0") not in ("", "0"):
+        print(f"fastcnn: {text}", file=sys.stderr, flush=True)
+
+
+def choose(problem: Problem, algorithm: Any = "auto") -> Implementation:
+    """The implementation that serves a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+    algorithm : str
+        "auto", which always finds one, or a name from the operation's list.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `algorithm` names none of the list, or one that cannot serve this problem; says why.
+    """
+    candidates = IMPLEMENTATIONS[problem.operation]
+    if algorithm != "auto":
+        if not isinstance(algorithm, str):
+            raise TypeError(f"algorithm must be a string, but got {algorithm!r}")
+        for candidate in candidates:
+            if candidate.name == algorithm:
+                reason = candidate.supports(problem)
+                if reason is not None:
+                    raise ValueError(f"algorithm={algorithm!r} cannot serve {problem}: {reason}")
+                trace(f"{problem}: {algorithm} (asked for)")
+                return candidate
+        names = ", ".join(repr(c.name) for c in candidates)
+        raise ValueError(
+            f"{problem.operation} has no algorithm {algorithm!r}; it has 'auto' and {names}"
+        )
+    refusals = [(c, c.supports(problem)) for c in candidates]
+    able = sorted((c.cost(problem), i) for i, (c, why) in enumerate(refusals) if why is None)
+    chosen = candidates[able[0][1]]
+    reasons = [f"cheapest of {len(able)}, estimated {able[0][0]:.2e} s on one core"]
+    reasons += [f"not {candidates[i].name}: estimated {cost:.2e} s" for cost, i in able[1:]]
+    reasons += [f"not {c.name}: {why}" for c, why in refusals if why is not None]
+    trace(f"{problem}: {chosen.name} ({'; '.join(reasons)})")
+    return chosen
