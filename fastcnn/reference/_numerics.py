@@ -52,8 +52,8 @@ def float_type(array: Array, name: str) -> DType:
     native = array.dtype.newbyteorder("=")
     if native not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(
-            f"expected {name} to be float32 or float64, but got {array.dtype}: "
-            f"use {name}.astype(np.float32)"
+            f"{name} must be float32 or float64, but got {array.dtype}; "
+            f"convert it: {name}.astype(np.float32)"
         )
     return native
 
@@ -89,8 +89,8 @@ def load(**operands: npt.ArrayLike | None) -> tuple[DType, list[Any]]:
         if found != dtype:
             first = next(iter(arrays))
             raise TypeError(
-                f"expected {name} to be {dtype} like {first}, but got {found}: "
-                f"use {name}.astype(np.{dtype})"
+                f"mixed types: {name} is {found}, but {first} is {dtype}; "
+                f"convert one of them, for example {name}.astype(np.{dtype})"
             )
     if dtype is None:
         raise TypeError(f"expected arrays for {', '.join(operands)}, but got None")
@@ -119,6 +119,4 @@ def size(shape: Sequence[int]) -> str:
 def expect_shape(array: Array, name: str, expected: Sequence[int], why: str) -> None:
     """Raise ValueError unless `array` has exactly the `expected` shape; nothing broadcasts."""
     if array.shape != tuple(expected):
-        raise ValueError(
-            f"expected {name} to have shape {tuple(expected)} {why}, but got {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape {tuple(expected)} ({why}), but got {array.shape}")

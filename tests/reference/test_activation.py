@@ -126,7 +126,7 @@ def test_gradients_are_finite_differences(forward, backward):
 
 @pytest.mark.parametrize("backward", [relu_grad, sigmoid_grad, tanh_grad, softmax_grad])
 def test_gradients_do_not_broadcast(backward):
-    with pytest.raises(ValueError, match=r"expected dy to have shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"dy must have shape \(2, 3\)"):
         backward(np.ones((2, 1)), np.ones((2, 3)))
 
 

@@ -298,9 +298,9 @@ class TestErrors:
     @pytest.mark.parametrize("shape", [(2, 6, 1, 1), (1, 6, 3, 3), (6, 3, 3), (2, 6, 4, 3)])
     def test_dy_does_not_broadcast(self, shape):
         for module in (loops, reference):
-            with pytest.raises(ValueError, match=r"expected dy to have shape \(2, 6, 3, 3\)"):
+            with pytest.raises(ValueError, match=r"dy must have shape \(2, 6, 3, 3\)"):
                 module.conv2d_input_grad(np.ones(shape), self.w, self.x.shape)
-            with pytest.raises(ValueError, match=r"expected dy to have shape \(2, 6, 3, 3\)"):
+            with pytest.raises(ValueError, match=r"dy must have shape \(2, 6, 3, 3\)"):
                 module.conv2d_weight_grad(self.x, np.ones(shape), self.w.shape)
 
     def test_shape_arguments(self):

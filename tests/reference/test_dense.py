@@ -71,11 +71,11 @@ def test_empty_batch():
         (lambda: dense(np.ones((2, 3)), np.ones(3)), r"expected w to be \(out, in\)"),
         (
             lambda: dense(np.ones((2, 3)), np.ones((4, 3)), np.ones(1)),
-            r"expected b to have shape \(4,\)",
+            r"b must have shape \(4,\)",
         ),
         (
             lambda: dense(np.ones((2, 3)), np.ones((4, 3)), np.ones((1, 4))),
-            r"expected b to have shape \(4,\)",
+            r"b must have shape \(4,\)",
         ),
         (
             lambda: dense_input_grad(np.ones((2, 3)), np.ones((4, 3))),

@@ -224,12 +224,12 @@ class TestErrors:
             function(p[0], [0])
         with pytest.raises(ValueError, match=r"\(2, 3\) against \(2,\)"):
             function(p, np.array([0.0, 1.0]))
-        with pytest.raises(TypeError, match="expected y to be float64 like"):
+        with pytest.raises(TypeError, match=r"mixed types: y is float32, but . is float64"):
             function(p, p.astype(np.float32))
 
     @pytest.mark.parametrize("name", [NAMES[0], NAMES[1], NAMES[4]])
     def test_integer_targets(self, name):
-        with pytest.raises(TypeError, match="expected y to be float32 or float64, but got int64"):
+        with pytest.raises(TypeError, match="y must be float32 or float64, but got int64"):
             functions(name)[0](np.array([0.5]), np.array([1]))
 
     def test_half_squared_error_needs_images(self):

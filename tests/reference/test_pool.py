@@ -240,9 +240,9 @@ class TestErrors:
     @pytest.mark.parametrize("module", [reference, loops])
     def test_gradient_does_not_broadcast(self, module):
         mask = np.zeros((1, 2, 2, 2), np.uint8)
-        with pytest.raises(ValueError, match=r"expected dy to have shape \(1, 2, 2, 2\)"):
+        with pytest.raises(ValueError, match=r"dy must have shape \(1, 2, 2, 2\)"):
             module.max_pool2d_grad(np.ones((1, 1, 2, 2)), mask, (1, 2, 4, 4), 2)
-        with pytest.raises(ValueError, match=r"expected mask to have shape \(1, 2, 2, 2\)"):
+        with pytest.raises(ValueError, match=r"mask must have shape \(1, 2, 2, 2\)"):
             module.max_pool2d_grad(np.ones((1, 2, 2, 2)), mask[:, :1], (1, 2, 4, 4), 2)
 
     @pytest.mark.parametrize("module", [reference, loops])

@@ -73,20 +73,20 @@ class TestErrors:
 
     @pytest.mark.parametrize("shape", [(), (1,), (1, 2), (3,)])
     def test_gradients_do_not_broadcast(self, step, shape):
-        with pytest.raises(ValueError, match=r"expected dw to have shape \(2,\) like w"):
+        with pytest.raises(ValueError, match=r"dw must have shape \(2,\) \(like w"):
             step(np.ones(2), np.ones(shape))
 
     def test_types(self, step):
-        with pytest.raises(TypeError, match="expected dw to be float64 like w, but got float32"):
+        with pytest.raises(TypeError, match="mixed types: dw is float32, but w is float64"):
             step(np.ones(2), np.ones(2, np.float32))
-        with pytest.raises(TypeError, match="expected w to be float32 or float64, but got int64"):
+        with pytest.raises(TypeError, match="w must be float32 or float64, but got int64"):
             step(np.ones(2, np.int64), np.ones(2))
 
 
 def test_memory_of_another_shape():
-    with pytest.raises(ValueError, match=r"expected velocity to have shape \(2,\) like w"):
+    with pytest.raises(ValueError, match=r"velocity must have shape \(2,\) \(like w"):
         momentum_step(np.ones(2), np.ones(2), np.zeros(1), 0.1)
-    with pytest.raises(ValueError, match=r"expected v to have shape \(2,\) like w"):
+    with pytest.raises(ValueError, match=r"v must have shape \(2,\) \(like w"):
         adam_step(np.ones(2), np.ones(2), np.zeros(2), np.zeros((2, 1)), 1)
 
 
