@@ -10,6 +10,8 @@ arithmetic: comparisons decide here, and NaN must compare as IEEE says.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from fastcnn.geometry import Pool2dGeometry
@@ -18,47 +20,72 @@ from fastcnn.kernels.cpu.threads import launch
 
 
 @exact
-def _max_chunk(plane, x, y, mask, g):
+def _split(row, phases, step, width):
+    """Sort a row by column modulo the stride: phases[f*width + i] = row[i*step + f].
+
+    A tap's elements for neighbouring outputs are then neighbours. Comparing every second element
+    in place took three times as long: LLVM gathers them one by one.
+    """
+    if step == 2:
+        even, odd = phases, phases[width:]
+        for i in range(len(row) // 2):
+            even[i], odd[i] = row[2 * i], row[2 * i + 1]
+        if len(row) % 2 == 1:
+            even[len(row) // 2] = row[len(row) - 1]
+    else:
+        for f in range(min(step, len(row))):
+            for i in range((len(row) - f + step - 1) // step):
+                phases[f * width + i] = row[i * step + f]
+
+
+@exact
+def _challenge(best, where, row, code, n):
+    """Let row[q] take best[q] and put `code` into where[q], where it wins."""
+    for q in range(n):
+        v, b = row[q], best[q]
+        wins = (v > b) | (v != v)
+        best[q] = v if wins else b
+        where[q] = code if wins else where[q]
+
+
+@exact
+def _max_chunk(plane, x, y, mask, starts, spans, g):
     """All windows of one plane: each tap (r, s) in turn over a whole output row.
 
     The rule is PyTorch's: a cell wins if it is greater than the best so far or NaN. So the first
     maximum wins, the last NaN wins, padding never does, and a window of -inf has its first cell.
     """
     H, W, P, Q, R, S = g[0], g[1], g[2], g[3], g[4], g[5]
-    sh, sw, dh, dw, top, left = g[6], g[7], g[8], g[9], g[10], g[11]
+    sh, sw, dh, top = g[6], g[7], g[8], g[9]
     image = x[plane * H * W :]
+    # Positions are as wide as float32 until a row is done: selecting bytes by a comparison of
+    # floats took four times as long.
+    where = np.empty(Q, np.int32)
+    width = (W + sw - 1) // sw
+    phases = np.empty(sw * width, x.dtype)
     for p in range(P):
         best = y[(plane * P + p) * Q : (plane * P + p + 1) * Q]
-        where = mask[(plane * P + p) * Q : (plane * P + p + 1) * Q]
         h0 = p * sh - top
         r0 = max(0, (dh - 1 - h0) // dh)  # first tap that lies inside
+        best[:] = -np.inf
         for q in range(Q):
-            best[q] = -np.inf
-            where[q] = r0 * S + max(0, (dw - 1 - (q * sw - left)) // dw)
+            where[q] = r0 * S + starts[q]
         for r in range(r0, R):
             h = h0 + r * dh
             if h >= H:
                 break
+            line = image[h * W : (h + 1) * W]
+            if sw > 1:
+                _split(line, phases, sw, width)
+                line = phases
             for s in range(S):
-                # outputs q whose source column q*sw + w lies inside
-                w = s * dw - left
-                first = min(Q, max(0, (sw - 1 - w) // sw))
-                last = max(first, min(Q, (W - w + sw - 1) // sw))
-                code = r * S + s
-                row = image[h * W + w + first * sw :]
+                first, last = spans[s, 0], spans[s, 1]
                 b, m = best[first:last], where[first:last]
-                if sw == 2:  # a constant stride lets LLVM load pairs
-                    for q in range(last - first):
-                        v = row[2 * q]
-                        wins = (v > b[q]) | (v != v)
-                        b[q] = v if wins else b[q]
-                        m[q] = code if wins else m[q]
-                else:
-                    for q in range(last - first):
-                        v = row[q * sw]
-                        wins = (v > b[q]) | (v != v)
-                        b[q] = v if wins else b[q]
-                        m[q] = code if wins else m[q]
+                code = np.int32(r * S + s)
+                _challenge(b, m, line[spans[s, 2] :], code, last - first)
+        positions = mask[(plane * P + p) * Q : (plane * P + p + 1) * Q]
+        for q in range(Q):
+            positions[q] = where[q]
 
 
 @exact
@@ -80,13 +107,40 @@ def _max_grad_chunk(plane, dy, mask, taps, dx, bad, g):
             bad[plane] += 1
 
 
+@lru_cache(maxsize=256)
+def _forward_tables(g: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tables that save a division per output, and the geometry's numbers.
+
+    For each output column the first tap s inside the input; for each tap s the first output column
+    that it can serve, and the one after the last.
+    """
+    outside = np.maximum(g.padding[2] - np.arange(g.Q) * g.stride[1], 0)
+    starts = (-(-outside // g.dilation[1])).astype(np.int32)
+    column = np.arange(g.S) * g.dilation[1] - g.padding[2]  # that tap s reads for output 0
+    ends = np.stack([-column, g.W - column], axis=1)
+    spans = np.clip(-(-ends // g.stride[1]), 0, g.Q)
+    # and where that column stands in a row sorted by `_split`
+    column = column + spans[:, 0] * g.stride[1]
+    places = column % g.stride[1] * -(-g.W // g.stride[1]) + column // g.stride[1]
+    spans = np.column_stack([spans, places])
+    shape = (g.H, g.W, g.P, g.Q, g.R, g.S, *g.stride, g.dilation[0], g.padding[0])
+    return starts, spans, np.array(shape)
+
+
+@lru_cache(maxsize=256)
+def _gradient_tables(g: Pool2dGeometry) -> tuple[np.ndarray, np.ndarray]:
+    """Offset (row, column) of each position in the window, and the geometry's numbers."""
+    taps = np.stack(np.divmod(np.arange(g.R * g.S), g.S), axis=1) * g.dilation
+    return taps, np.array((g.H, g.W, g.P, g.Q, *g.stride, g.padding[0], g.padding[2]))
+
+
 def max_pool2d(geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> None:
     """y and mask, written whole; x (N, C, H, W), y and mask (N, C, P, Q)."""
     g = geometry
-    shape = (g.H, g.W, g.P, g.Q, g.R, g.S, *g.stride, *g.dilation, g.padding[0], g.padding[2])
+    starts, spans, shape = _forward_tables(g)
     launch(
         _max_chunk, g.N * g.C, g.bytes(x.itemsize),
-        x.reshape(-1), y.reshape(-1), mask.reshape(-1), np.array(shape),
+        x.reshape(-1), y.reshape(-1), mask.reshape(-1), starts, spans, shape,
     )  # fmt: skip
 
 
@@ -98,12 +152,11 @@ def max_pool2d_grad(
     Those are left out, so nothing is written outside dx whatever the mask holds.
     """
     g = geometry
-    (dh, dw), planes = g.dilation, g.N * g.C
-    taps = np.stack(np.divmod(np.arange(g.R * g.S), g.S), axis=1) * (dh, dw)
-    shape = (g.H, g.W, g.P, g.Q, *g.stride, g.padding[0], g.padding[2])
+    taps, shape = _gradient_tables(g)
+    planes = g.N * g.C
     bad = np.zeros(planes, np.int64)
     launch(
         _max_grad_chunk, planes, g.bytes(dy.itemsize),
-        dy.reshape(-1), mask.reshape(-1), taps, dx.reshape(-1), bad, np.array(shape),
+        dy.reshape(-1), mask.reshape(-1), taps, dx.reshape(-1), bad, shape,
     )  # fmt: skip
     return int(bad.sum())

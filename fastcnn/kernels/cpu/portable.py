@@ -16,6 +16,9 @@ stride-1 problem of their own, so nothing is multiplied by an inserted zero.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
@@ -28,6 +31,8 @@ DEPTH = 512
 # Filters, and taps, that one pass over the columns serves: 4 x 4 multiply-adds for 12 vector
 # accesses. DEPTH must be a multiple of it.
 UNROLL = 4
+# Taps that one task of the weight gradient owns at the most.
+MAX_TAPS = 64
 
 
 @kernel
@@ -197,15 +202,29 @@ def _round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
+def _depth(taps: int) -> int:
+    """Taps, padded with zero weights to whole steps of the products; at least one step."""
+    return max(UNROLL, _round_up(taps, UNROLL))
+
+
 def _weight_matrix(w: np.ndarray, rows: int) -> np.ndarray:
-    """(rows, taps) in a tap table's order, the taps padded with zeros to a multiple of UNROLL."""
+    """(rows, depth) in a tap table's order, padded with zeros and flattened."""
     w = w.reshape(rows, -1)
-    depth = max(UNROLL, _round_up(w.shape[1], UNROLL))
-    if w.shape[1] == depth:
-        return np.ascontiguousarray(w)
-    padded = np.zeros((rows, depth), w.dtype)
+    padded = np.zeros((rows, _depth(w.shape[1])), w.dtype)
     padded[:, : w.shape[1]] = w
-    return padded
+    return padded.reshape(-1)
+
+
+@lru_cache(maxsize=256)
+def _forward_tables(g: Conv2dGeometry) -> tuple[np.ndarray, np.ndarray]:
+    """Tap table, and the numbers that `_product_chunk` takes."""
+    (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
+    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
+    source, sizes = (
+        (g.C, g.H, g.W, sh, sw),
+        (g.groups, g.K // g.groups, len(taps), _depth(len(taps))),
+    )
+    return taps, np.array((*source, *sizes, g.P, g.Q, g.P, g.Q, 0, 0, 1, 1))
 
 
 def conv2d(
@@ -213,40 +232,56 @@ def conv2d(
 ) -> None:
     """y = conv(x, w) + b, written whole; shapes as in `fastcnn.functional.conv2d`, batched."""
     g = geometry
-    (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
-    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
-    weights = _weight_matrix(w, g.K)
+    taps, shape = _forward_tables(g)
     bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
-    blocks = -(-g.P * g.Q // BLOCK)
-    shape: tuple[int, ...] = (
-        g.C,
-        g.H,
-        g.W,
-        sh,
-        sw,
-        g.groups,
-        g.K // g.groups,
-        len(taps),
-        weights.shape[1],
-    )
-    shape += (g.P, g.Q, g.P, g.Q, 0, 0, 1, 1)
     launch(
-        _product_chunk, g.N * g.groups * blocks, g.flops,
-        x.reshape(-1), weights.reshape(-1), taps, bias, y.reshape(-1), np.array(shape),
+        _product_chunk, g.N * g.groups * -(-g.P * g.Q // BLOCK), g.flops,
+        x.reshape(-1), _weight_matrix(w, g.K), taps, bias, y.reshape(-1), shape,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Residue:
+    """The pixels of dX whose row and column have one residue modulo the stride.
+
+    Along each axis dY's element p and tap r meet in h = p*stride - padding + r*dilation.
+    """
+
+    rows: np.ndarray  # taps r that reach these pixels
+    cols: np.ndarray
+    taps: np.ndarray  # the table of those taps over dY
+    shape: np.ndarray  # the numbers that `_product_chunk` takes
+    blocks: int
 
 
 def _meeting(
     size: int, r: int, stride: int, dilation: int, before: int, residue: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Taps that reach the pixels h = residue (mod stride) of one axis, and where they read dY.
+    """Taps that reach the pixels of one residue along one axis, and where they read dY.
 
-    Returns the taps r and, for each, the offset of p from the pixel's number within its residue.
+    Returns the taps r; for each the offset of p from the pixel's number within its residue; and
+    how many pixels there are.
     """
     taps = np.arange(r)
     shift = residue + before - taps * dilation
-    exact_ones = shift % stride == 0
-    return taps[exact_ones], shift[exact_ones] // stride, len(range(residue, size, stride))
+    divides = shift % stride == 0
+    return taps[divides], shift[divides] // stride, len(range(residue, size, stride))
+
+
+@lru_cache(maxsize=256)
+def _residues(g: Conv2dGeometry) -> list[_Residue]:
+    (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
+    channels, filters = g.C // g.groups, g.K // g.groups
+    found = []
+    for a in range(min(sh, g.H)):
+        rows, row_offsets, gh = _meeting(g.H, g.R, sh, dh, top, a)
+        for b in range(min(sw, g.W)):
+            cols, col_offsets, gw = _meeting(g.W, g.S, sw, dw, left, b)
+            taps = tap_table(filters, row_offsets, col_offsets)
+            sizes = (g.groups, channels, len(taps), _depth(len(taps)))
+            shape = np.array((g.K, g.P, g.Q, 1, 1, *sizes, gh, gw, g.H, g.W, a, b, sh, sw))
+            found.append(_Residue(rows, cols, taps, shape, -(-gh * gw // BLOCK)))
+    return found
 
 
 def conv2d_input_grad(
@@ -254,63 +289,51 @@ def conv2d_input_grad(
 ) -> None:
     """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride."""
     g = geometry
+    grouped = w.reshape(g.groups, g.K // g.groups, g.C // g.groups, g.R, g.S)
+    grouped = grouped.transpose(0, 2, 1, 3, 4)
+    none = np.empty(0, dy.dtype)
+    for residue in _residues(g):
+        weights = _weight_matrix(grouped[:, :, :, residue.rows][..., residue.cols], g.C)
+        launch(
+            _product_chunk, g.N * g.groups * residue.blocks, g.flops // (g.stride[0] * g.stride[1]),
+            dy.reshape(-1), weights, residue.taps, none, dx.reshape(-1), residue.shape,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _weight_grad_tables(g: Conv2dGeometry) -> tuple[int, np.ndarray, np.ndarray]:
+    """Number of tasks, tap table, and the numbers that `_weight_grad_chunk` takes.
+
+    About 16 tasks or more keep a few threads evenly busy; a task of up to 64 taps reads each row
+    of dY often enough. Few taps (first layers) are made up for by splitting the filters.
+    """
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
-    channels, filters = g.C // g.groups, g.K // g.groups
-    grouped = w.reshape(g.groups, filters, channels, g.R, g.S).transpose(0, 2, 1, 3, 4)
-    for a in range(min(sh, g.H)):
-        rows, row_offsets, gh = _meeting(g.H, g.R, sh, dh, top, a)
-        for b in range(min(sw, g.W)):
-            cols, col_offsets, gw = _meeting(g.W, g.S, sw, dw, left, b)
-            taps = tap_table(filters, row_offsets, col_offsets)
-            weights = _weight_matrix(grouped[:, :, :, rows][..., cols], g.C)
-            blocks = -(-gh * gw // BLOCK)
-            shape: tuple[int, ...] = (
-                g.K,
-                g.P,
-                g.Q,
-                1,
-                1,
-                g.groups,
-                channels,
-                len(taps),
-                weights.shape[1],
-            )
-            shape += (gh, gw, g.H, g.W, a, b, sh, sw)
-            launch(
-                _product_chunk, g.N * g.groups * blocks, g.flops // (sh * sw),
-                dy.reshape(-1), weights.reshape(-1), taps, np.empty(0, dy.dtype), dx.reshape(-1),
-                np.array(shape),
-            )  # fmt: skip
+    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
+    T, filters = len(taps), g.K // g.groups
+    tap_block = min(MAX_TAPS, max(UNROLL, _round_up(-(-T // 16), UNROLL)))
+    tap_blocks = -(-T // tap_block)
+    slices = max(1, min(filters // UNROLL, 16 // (tap_blocks * g.groups)))
+    filter_block = _round_up(-(-filters // slices), UNROLL)
+    tasks = g.groups * tap_blocks * -(-filters // filter_block)
+    shape = (g.N, g.C, g.H, g.W, g.P, g.Q, sh, sw, g.groups, filters, T, tap_block, filter_block)
+    return tasks, taps, np.array(shape)
 
 
 def conv2d_weight_grad(
     geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
 ) -> None:
     """dw, written whole; every element is summed by one task over images and pixels in order."""
-    g = geometry
-    (sh, sw), (dh, dwid), (top, _, left, _) = g.stride, g.dilation, g.padding
-    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dwid - left)
-    T, filters = len(taps), g.K // g.groups
-    # About 16 tasks a group or more keep a few threads evenly busy; a task of 64 taps reads each
-    # row of dY often enough. Few taps (first layers) are made up for by splitting the filters.
-    tap_block = min(64, max(UNROLL, _round_up(-(-T // 16), UNROLL)))
-    tap_blocks = -(-T // tap_block)
-    slices = max(1, min(filters // UNROLL, 16 // (tap_blocks * g.groups)))
-    filter_block = _round_up(-(-filters // slices), UNROLL)
-    tasks = g.groups * tap_blocks * -(-filters // filter_block)
-    shape = (g.N, g.C, g.H, g.W, g.P, g.Q, sh, sw, g.groups, filters, T, tap_block, filter_block)
+    tasks, taps, shape = _weight_grad_tables(geometry)
     launch(
-        _weight_grad_chunk, tasks, g.flops,
-        x.reshape(-1), dy.reshape(-1), taps, dw.reshape(-1), np.array(shape),
+        _weight_grad_chunk, tasks, geometry.flops,
+        x.reshape(-1), dy.reshape(-1), taps, dw.reshape(-1), shape,
     )  # fmt: skip
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """Bytes of columns and accumulators that one thread allocates at the most."""
-    taps = g.C // g.groups * g.R * g.S
-    if operation == "conv2d_input_grad":
-        taps = g.K // g.groups * g.R * g.S
     if operation == "conv2d_weight_grad":
-        return itemsize * BLOCK * min(64, taps)
-    rows = min(DEPTH, max(UNROLL, _round_up(taps, UNROLL)))
+        return itemsize * BLOCK * min(MAX_TAPS, g.C // g.groups * g.R * g.S)
+    channels = g.K if operation == "conv2d_input_grad" else g.C
+    rows = min(DEPTH, _depth(channels // g.groups * g.R * g.S))
     return itemsize * BLOCK * (rows + UNROLL)
