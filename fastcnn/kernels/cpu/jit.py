@@ -15,52 +15,22 @@ compiles those on import.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core import config as numba_config
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from fastcnn.kernels.cpu.cache import KernelCache
 
 # Numba's settings; its module is filled in at run time, which type checkers cannot see.
 config: Any = numba_config
 
 # Every licence but nnan and ninf: a NaN or an infinity stays where direct arithmetic puts it.
 REORDER = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
-
-
-@cache
-def source_digest() -> str:
-    """SHA-256 of every source file below kernels/.
-
-    Numba notices an edit of the file that a cached function stands in, and of no other: code that
-    was inlined from a helper's file, or emitted by an @intrinsic, would go on running in its old
-    form. The digest is part of each cache entry's stamp, so any edit makes all of them stale.
-    """
-    digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-class _Cache(FunctionCache):
-    """Numba's on-disk cache, with the digest in the stamp."""
-
-    def __init__(self, py_func: Callable[..., Any]) -> None:
-        super().__init__(py_func)
-        stamp = (self._impl.locator.get_source_stamp(), source_digest())
-        self._cache_file = IndexDataCacheFile(
-            cache_path=self._cache_path,
-            filename_base=self._impl.filename_base,
-            source_stamp=stamp,
-        )
 
 
 @cache
@@ -78,9 +48,9 @@ def _compile(py_func: Callable[..., Any], **options: Any) -> Any:
     if config.DISABLE_JIT or os.environ.get("FASTCNN_CACHE") == "0":
         return dispatcher
     try:
-        dispatcher._cache = _Cache(py_func)
-    except RuntimeError:  # "cannot cache function …: no locator available"
-        _warn_uncached("no folder for the cache is writable")
+        dispatcher._cache = KernelCache(py_func, _warn_uncached)
+    except RuntimeError as error:
+        _warn_uncached(str(error))
     return dispatcher
 
 

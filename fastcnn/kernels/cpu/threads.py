@@ -15,6 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import prange, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel as numba_parallel
 
@@ -29,16 +30,32 @@ _requested: int | None = None
 _forked = False
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    # A child gets every lock as it is: one that another thread held would stay shut in it for ever.
+    # In the order in which a launch takes them.
+    _lock.acquire()
+    global_compiler_lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    global_compiler_lock.release()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
     # GNU OpenMP kills a child whose parent had launched threads, and the other layers' threads do
     # not exist there: such a child works serially.
-    global _forked, _lock
-    _lock = threading.RLock()
+    global _forked
     _forked = _forked or numba_parallel._is_initialized
+    _after_fork_in_parent()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 def set_num_threads(n: int) -> None:
@@ -47,9 +64,9 @@ def set_num_threads(n: int) -> None:
     Parameters
     ----------
     n : int
-        At least 1. More threads than cores is legal; results do not depend on it. Numba fixes the
-        size of its pool at the first launch, so a larger number given after that runs on the pool
-        as it is.
+        At least 1. More threads than cores is legal; results do not depend on it. Numba's pool has
+        NUMBA_NUM_THREADS threads, by default as many as there are cores; a larger number uses all
+        of them.
 
     Raises
     ------
@@ -62,14 +79,11 @@ def set_num_threads(n: int) -> None:
     n = n.__index__()
     if n < 1:
         raise ValueError(f"the number of threads must be at least 1, but got {n}")
-    with _lock:
-        _requested = n
-        if n > config.NUMBA_NUM_THREADS and not numba_parallel._is_initialized:
-            config.NUMBA_NUM_THREADS = n
+    _requested = n
 
 
 def get_num_threads() -> int:
-    """Number of threads that fastcnn's kernels use; NUMBA_NUM_THREADS unless set."""
+    """Number of threads that `set_num_threads` was given; NUMBA_NUM_THREADS if it never was."""
     return config.NUMBA_NUM_THREADS if _requested is None else _requested
 
 
@@ -119,15 +133,16 @@ def _serial(address, tasks, args):
 _addresses: dict[Any, int] = {}
 
 
+def _kind(value: Any) -> Any:
+    """What Numba's type of an argument follows from; 1 us less than asking Numba for six arrays."""
+    if type(value) is not np.ndarray:
+        return type(value)
+    return (value.dtype, value.ndim) if value.flags.carray else numba.typeof(value)
+
+
 def _address(chunk: Any, args: tuple[Any, ...]) -> int:
     """Address of the chunk's machine code for arguments of these types; compiles it at need."""
-    key = (
-        chunk,
-        *[
-            (a.dtype.char, a.ndim, a.flags.carray) if type(a) is np.ndarray else type(a)
-            for a in args
-        ],
-    )
+    key = (chunk, *map(_kind, args))
     address = _addresses.get(key)
     if address is None:
         signature = (types.intp, *[numba.typeof(a) for a in args])
@@ -160,8 +175,9 @@ def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
         A chunk could not allocate its scratch memory.
     """
     if config.DISABLE_JIT:
-        for task in range(tasks):
-            chunk(task, *args)
+        with np.errstate(all="ignore"):  # compiled code does not warn either
+            for task in range(tasks):
+                chunk(task, *args)
         return
     address = _address(chunk, args)
     if _forked or tasks < 2 or work < WORTH_SHARING:
@@ -179,8 +195,8 @@ def _share(address: int, tasks: int, args: tuple[Any, ...]) -> int:
     # Numba's count is per Python thread, and other libraries change it: set at every launch, and
     # put back for the caller's own Numba code.
     before = numba.get_num_threads()
-    numba.set_num_threads(min(get_num_threads(), config.NUMBA_NUM_THREADS))
     try:
+        numba.set_num_threads(min(get_num_threads(), config.NUMBA_NUM_THREADS))
         return _threaded(address, tasks, args)
     finally:
         numba.set_num_threads(before)
