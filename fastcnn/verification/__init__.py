@@ -1,0 +1,1 @@
+"""The kernels held against the reference, on the machine at hand."""
