@@ -28,7 +28,7 @@ class _Unlocked:
         self.__array_interface__ = interface
 
 
-def _to_numpy(value: Any, name: str) -> Array:
+def to_numpy(value: Any, name: str) -> Array:
     """`value` as an ndarray without a change of type; TypeError for what is no array."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
@@ -47,20 +47,17 @@ def _to_numpy(value: Any, name: str) -> Array:
             f"{name} is a tensor that requires grad, and fastcnn records no graph: "
             f"pass {name}.detach()"
         )
-    if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
-        return np.asarray(value)
-    if hasattr(value, "__dlpack__"):
-        try:
-            return np.from_dlpack(value)
-        except (BufferError, RuntimeError, TypeError) as error:
-            raise TypeError(
-                f"{name} ({type(value).__name__}) is not in CPU memory that NumPy can see: {error}"
-            ) from error
-    if isinstance(value, list | tuple | float):
-        try:
+    try:
+        if isinstance(value, list | tuple | float):
             return np.asarray(value)
-        except ValueError as error:
-            raise TypeError(f"{name} is not a rectangular array of numbers: {error}") from error
+        if hasattr(value, "__array_interface__") or hasattr(value, "__array__"):
+            return np.asarray(value)
+        if hasattr(value, "__dlpack__"):
+            return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name} ({type(value).__name__}) cannot be read as a NumPy array: {error}"
+        ) from error
     raise TypeError(
         f"{name} must be a NumPy array of float32 or float64, but got {type(value).__name__}"
     )
@@ -105,10 +102,10 @@ def floats(value: Any, name: str, ranks: tuple[int, ...], like: Array | None = N
         Wrong number of dimensions.
     """
     if type(value) is not np.ndarray:
-        value = _to_numpy(value, name)
+        value = to_numpy(value, name)
     dtype = value.dtype
     if dtype not in FLOATS:
-        if dtype.newbyteorder("=") not in FLOATS:
+        if dtype.kind != "f" or dtype.newbyteorder("=") not in FLOATS:
             fix = f"; convert it: {name}.astype(np.float32)" if dtype.kind in "biuf" else ""
             raise TypeError(f"{name} must be float32 or float64, but got {dtype}{fix}")
         dtype = dtype.newbyteorder("=")
@@ -126,9 +123,10 @@ def floats(value: Any, name: str, ranks: tuple[int, ...], like: Array | None = N
 def integers(value: Any, name: str, dtypes: tuple[str, ...]) -> Array:
     """A caller's array of integers of one of `dtypes`, in canonical form; TypeError otherwise."""
     if type(value) is not np.ndarray:
-        value = _to_numpy(value, name)
-    if value.dtype.newbyteorder("=").name not in dtypes:
-        raise TypeError(f"{name} must be {' or '.join(dtypes)}, but got {value.dtype}")
+        value = to_numpy(value, name)
+    dtype = value.dtype
+    if dtype.kind not in "iu" or dtype.newbyteorder("=").name not in dtypes:
+        raise TypeError(f"{name} must be {' or '.join(dtypes)}, but got {dtype}")
     return canonical(value)
 
 
@@ -138,11 +136,54 @@ def expect_shape(array: Array, name: str, shape: tuple[int, ...], why: str) -> N
         raise ValueError(f"{name} must have shape {shape} ({why}), but got {array.shape}")
 
 
+def _overlaps_itself(array: Array) -> bool:
+    """Whether elements of `array` share memory, as broadcasting and as_strided can make them."""
+    axes = [(abs(stride), n) for stride, n in zip(array.strides, array.shape, strict=True) if n > 1]
+    reach = array.itemsize  # bytes from the first to the last element along the axes so far
+    nested = True  # each axis steps over all that the axes of smaller strides reach
+    for stride, n in sorted(axes):
+        nested = nested and stride >= reach
+        reach += stride * (n - 1)
+    if nested or array.nbytes > reach:
+        return not nested
+    places = np.zeros(1, np.intp)
+    for stride, n in axes:
+        places = np.add.outer(places, stride * np.arange(n)).reshape(-1)
+    return bool((np.diff(np.sort(places)) < array.itemsize).any())
+
+
+def writable(value: Any, name: str) -> Array:
+    """`value` if it is an array, of any layout, that results can be written to.
+
+    Raises
+    ------
+    TypeError
+        Not a NumPy array, or a masked one.
+    ValueError
+        Read-only, or elements share memory.
+    """
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a NumPy array, but got {type(value).__name__}")
+    if not value.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    if not value.flags.c_contiguous and _overlaps_itself(value):
+        raise ValueError(
+            f"{name} has elements that share memory (shape {value.shape}, strides {value.strides}):"
+            f" pass a copy, {name}.copy()"
+        )
+    return value
+
+
 class Output:
     """Where a result is written: a new array, or the caller's `out=` once the kernel is done.
 
     The kernel writes to `array`. `out=` serves directly where its memory is canonical and shares
     none with an input; otherwise the kernel writes aside and `result()` copies.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `out` has another shape or type, or is not `writable`.
     """
 
     def __init__(
@@ -152,16 +193,11 @@ class Output:
         if out is None:
             self.array = np.empty(shape, dtype)
             return
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out must be a NumPy array, but got {type(out).__name__}")
-        if out.shape != shape or out.dtype != dtype:
-            raise ValueError(
-                f"out must have shape {shape} and type {np.dtype(dtype)}, but got shape "
-                f"{out.shape} and type {out.dtype}"
-            )
-        if not out.flags.writeable:
-            raise ValueError("out is read-only")
-        self._out = out
+        self._out = writable(out, "out")
+        if out.dtype.newbyteorder("=") != dtype:
+            raise TypeError(f"out must be {np.dtype(dtype)}, but got {out.dtype}")
+        if out.shape != shape:
+            raise ValueError(f"out must have shape {shape}, but got {out.shape}")
         flags = out.flags
         direct = (
             type(out) is np.ndarray

@@ -113,6 +113,8 @@ class KernelCache(FunctionCache):
         No folder is writable, or there is no source to compare with.
     """
 
+    _cache_file: Any
+
     def __init__(self, py_func: Callable[..., Any], warn: Callable[[str], None]) -> None:
         try:
             super().__init__(py_func)
