@@ -1,0 +1,300 @@
+"""Losses and their gradients: every check, allocation and dispatch of them.
+
+p are probabilities or outputs, z logits, y targets. Every loss takes `reduction`: "mean", "sum" or
+"none". The gradient is that of the reduced loss; for "none", of each loss with respect to its own
+element or image, which is that of the sum.
+"""
+
+from __future__ import annotations
+
+from math import nan, prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn.arrays import Array, floats, to_numpy, type_name
+from fastcnn.geometry import Extent
+from fastcnn.kernels.plans import plan
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(
+            f"{reduction!r} is not a valid value for reduction: must be 'mean', 'sum' or 'none'"
+        )
+
+
+def _reshape_advice(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    if prod(shape) != prod(wanted):
+        return ""
+    advice = f": use y.reshape({', '.join(map(str, wanted))})"
+    return f"{advice} or y[:, None]" if wanted == (*shape, 1) and len(shape) == 1 else advice
+
+
+def _pair(p: Any, y: Any, name: str) -> tuple[Array, Array]:
+    """Outputs and targets of one type and shape; nothing broadcasts."""
+    p = floats(p, name, ())
+    y = floats(y, "y", (), like=p)
+    if p.shape != y.shape:
+        raise ValueError(
+            f"{name} and y must have the same shape, but got {p.shape} against {y.shape}"
+            + _reshape_advice(y.shape, p.shape)
+        )
+    return p, y
+
+
+def _images(p: Any, y: Any, name: str) -> tuple[Array, Array]:
+    """Outputs and targets as `_pair`, with a batch axis in front."""
+    p, y = _pair(p, y, name)
+    if p.ndim == 0:
+        raise ValueError(f"{name} must have a batch axis, (N, ...), but got a single number")
+    return p, y
+
+
+def _classes(p: Any, y: Any, name: str) -> tuple[Array, Array]:
+    """Scores (N, classes) and targets of the same shape; labels become rows of 0 and one 1."""
+    p = floats(p, name, (2,))
+    images, classes = p.shape
+    if classes == 0:
+        raise ValueError(f"{name} must have one class or more, but got shape {p.shape}")
+    labels = to_numpy(y, "y")
+    if labels.dtype.kind not in "iu":
+        return _pair(p, y, name)
+    if labels.shape != (images,):
+        raise ValueError(
+            f"integer labels y must have shape {(images,)} for {name} of shape {p.shape}, but got "
+            f"{labels.shape}; one-hot targets must be {p.dtype} like {name}"
+        )
+    bad = (labels < 0) | (labels >= classes)
+    if bad.any():
+        raise ValueError(
+            f"labels must be in 0..{classes - 1}, but got {labels[bad][0]} (y[{bad.argmax()}])"
+        )
+    rows = np.zeros(p.shape, p.dtype)
+    rows[np.arange(images), labels] = 1
+    return p, rows
+
+
+def _loss(operation: str, p: Array, y: Array, reduction: str, shape: Any, count: int) -> Any:
+    """The losses, of this shape, or their sum or mean over `count`."""
+    _check_reduction(reduction)
+    losses = np.empty(shape if reduction == "none" else 0, p.dtype)
+    g = Extent(p.shape)
+    total = plan(operation, g, type_name(p)).run(g, p, y, losses)
+    if reduction == "none":
+        return losses
+    if reduction == "mean":
+        total = total / count if count else nan
+    with np.errstate(over="ignore"):  # beyond float32's range is inf, as in any float32 sum
+        return p.dtype.type(total)
+
+
+def _gradient(operation: str, p: Array, y: Array, reduction: str, count: int) -> Array:
+    _check_reduction(reduction)
+    dp = np.empty(p.shape, p.dtype)
+    g = Extent(p.shape)
+    plan(operation, g, type_name(p)).run(g, p, y, dp, count if reduction == "mean" else 1)
+    return dp
+
+
+def binary_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
+    """Binary cross-entropy of probabilities: L = -y log p - (1 - y) log(1 - p) (SEEDS.md S1, S2).
+
+    The logarithms are clamped at -100, so a certain mistake costs 100, as in PyTorch.
+
+    Parameters
+    ----------
+    p : array_like of any shape, float32 or float64, in 0..1
+    y : array_like, p's shape and type, in 0..1
+    reduction : {"mean", "sum", "none"}
+        The mean is over all elements.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of p's shape for "none"; p's type
+
+    Raises
+    ------
+    TypeError
+        Types other than float32 and float64, mixed types, or things that are no arrays.
+    ValueError
+        Different shapes (says how to reshape), or an unknown reduction.
+    """
+    p, y = _pair(p, y, "p")
+    return _loss("binary_cross_entropy", p, y, reduction, p.shape, p.size)
+
+
+def binary_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
+    """Gradient of `binary_cross_entropy`: dp = (p - y) / (p (1 - p)), over m for the mean.
+
+    SEEDS.md S1: dA2. The divisor is at least 1e-12, so the result is finite at p = 0 and p = 1.
+
+    Parameters and errors are those of `binary_cross_entropy`.
+
+    Returns
+    -------
+    ndarray, p's shape and type
+    """
+    p, y = _pair(p, y, "p")
+    return _gradient("binary_cross_entropy_grad", p, y, reduction, p.size)
+
+
+def binary_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") -> Any:
+    """Binary cross-entropy of sigmoid(z): L = max(z, 0) - z y + log(1 + e^-|z|) (SEEDS.md S1).
+
+    Exact however saturated, and not clamped: z = 1e4 with y = 0 costs 1e4.
+
+    Parameters
+    ----------
+    z : array_like of any shape, float32 or float64
+    y : array_like, z's shape and type, in 0..1
+    reduction : {"mean", "sum", "none"}
+        The mean is over all elements.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of z's shape for "none"; z's type
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `binary_cross_entropy`.
+    """
+    z, y = _pair(z, y, "z")
+    return _loss("binary_cross_entropy_with_logits", z, y, reduction, z.shape, z.size)
+
+
+def binary_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:
+    """Gradient of `binary_cross_entropy_with_logits`: dz = sigmoid(z) - y, over m for the mean.
+
+    SEEDS.md S1: dZ2 = (A2 - y) / m.
+
+    Parameters and errors are those of `binary_cross_entropy_with_logits`.
+
+    Returns
+    -------
+    ndarray, z's shape and type
+    """
+    z, y = _pair(z, y, "z")
+    return _gradient("binary_cross_entropy_with_logits_grad", z, y, reduction, z.size)
+
+
+def categorical_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
+    """Cross-entropy of class probabilities: L = -sum over classes of y log p (SEEDS.md S2).
+
+    The logarithm is clamped at -100.
+
+    Parameters
+    ----------
+    p : array_like, (N, classes), float32 or float64, in 0..1
+    y : array_like, (N, classes) of p's type, or (N,) of any integer type
+        Probabilities, or labels in 0..classes-1.
+    reduction : {"mean", "sum", "none"}
+        The mean is over the images.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray (N,) for "none"; p's type
+
+    Raises
+    ------
+    TypeError
+        Types other than those named, or things that are no arrays.
+    ValueError
+        Shapes that do not fit, a label that is no class (names it), or an unknown reduction.
+    """
+    p, y = _classes(p, y, "p")
+    return _loss("categorical_cross_entropy", p, y, reduction, len(p), len(p))
+
+
+def categorical_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
+    """Gradient of `categorical_cross_entropy`: dp = -y / p, over N for the mean (SEEDS.md S2).
+
+    The divisor is at least 1e-12, so the result is finite at p = 0.
+
+    Parameters and errors are those of `categorical_cross_entropy`.
+
+    Returns
+    -------
+    ndarray, p's shape and type
+    """
+    p, y = _classes(p, y, "p")
+    return _gradient("categorical_cross_entropy_grad", p, y, reduction, len(p))
+
+
+def categorical_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") -> Any:
+    """Cross-entropy of softmax(z): L = -sum over classes of y (z - log sum e^z) (SEEDS.md S2).
+
+    Exact however saturated, and not clamped.
+
+    Parameters
+    ----------
+    z : array_like, (N, classes), float32 or float64
+    y : array_like, (N, classes) of z's type, or (N,) of any integer type
+        Probabilities, or labels in 0..classes-1.
+    reduction : {"mean", "sum", "none"}
+        The mean is over the images.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray (N,) for "none"; z's type
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `categorical_cross_entropy`.
+    """
+    z, y = _classes(z, y, "z")
+    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, len(z), len(z))
+
+
+def categorical_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:
+    """Gradient of `categorical_cross_entropy_with_logits`: dz = softmax(z) - y (SEEDS.md S2).
+
+    Over N for the mean. Holds for targets that add up to 1, as probabilities do.
+
+    Parameters and errors are those of `categorical_cross_entropy_with_logits`.
+
+    Returns
+    -------
+    ndarray, z's shape and type
+    """
+    z, y = _classes(z, y, "z")
+    return _gradient("categorical_cross_entropy_with_logits_grad", z, y, reduction, len(z))
+
+
+def half_squared_error(p: Any, y: Any, reduction: str = "mean") -> Any:
+    """Half the squared error: E = (y - p)^2 / 2, summed over outputs (SEEDS.md S3).
+
+    Parameters
+    ----------
+    p : array_like, (N, ...), float32 or float64
+        (N,) are N images of one output.
+    y : array_like, p's shape and type
+    reduction : {"mean", "sum", "none"}
+        The mean is over the images: the sum over N.
+
+    Returns
+    -------
+    NumPy scalar, or ndarray of p's shape for "none"; p's type
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `binary_cross_entropy`; ValueError too if there is no batch axis.
+    """
+    p, y = _images(p, y, "p")
+    return _loss("half_squared_error", p, y, reduction, p.shape, len(p))
+
+
+def half_squared_error_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
+    """Gradient of `half_squared_error`: dp = p - y, over N for the mean (SEEDS.md S3).
+
+    Parameters and errors are those of `half_squared_error`.
+
+    Returns
+    -------
+    ndarray, p's shape and type
+    """
+    p, y = _images(p, y, "p")
+    return _gradient("half_squared_error_grad", p, y, reduction, len(p))
