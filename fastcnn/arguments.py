@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from operator import index
 from typing import Any
 
@@ -14,25 +15,57 @@ PADDING_STRINGS = ("valid", "same", "same_upper", "same_lower")
 
 def _integers(value: Any, name: str, lengths: tuple[int, ...], least: int) -> tuple[int, ...]:
     """`value` as a tuple of ints of an allowed length; an int stands for all of them."""
+    if type(value) is int and value >= least:
+        return (value,) * lengths[0]
     wanted = " or ".join(["an int", *(f"{n} ints" for n in lengths)])
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be {wanted}, but got {value!r}")
+    given = f"{name} must be {wanted}, but got {value!r}"
+    is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    members = value if is_list else (value,)
     try:
-        numbers = (index(value),) * lengths[0]
+        if any(isinstance(v, bool) for v in members):
+            raise TypeError
+        numbers = tuple(index(v) for v in members)
     except TypeError:
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise TypeError(f"{name} must be {wanted}, but got {value!r}") from None
-        if any(isinstance(v, bool) for v in value):
-            raise TypeError(f"{name} must be {wanted}, but got {value!r}") from None
-        try:
-            numbers = tuple(index(v) for v in value)
-        except TypeError:
-            raise TypeError(f"{name} must be {wanted}, but got {value!r}") from None
+        raise TypeError(given) from None
+    if not is_list:
+        numbers *= lengths[0]
     if len(numbers) not in lengths:
-        raise ValueError(f"{name} must be {wanted}, but got {value!r}")
+        raise ValueError(given)
     if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}, but got {value!r}")
     return numbers
+
+
+def whole(value: Any, name: str) -> int:
+    """One int of at least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Anything else.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, but got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, but got {value!r}")
+    return number
+
+
+def real(value: Any, name: str) -> float:
+    """One real number: a Python or NumPy scalar, or an array without dimensions.
+
+    Raises
+    ------
+    TypeError
+        Anything else.
+    """
+    if isinstance(value, Real) or getattr(value, "ndim", None) == 0:
+        return float(value)
+    raise TypeError(f"{name} must be a number, but got {value!r}")
 
 
 def pair(value: Any, name: str, least: int = 1) -> Pair:
@@ -61,42 +94,50 @@ def shape_of(value: Any, name: str, ranks: tuple[int, ...]) -> tuple[int, ...]:
     return numbers
 
 
-def hashable(value: Any) -> Any:
-    """A list as a tuple, so that it can be a key; anything else as it is."""
-    return tuple(value) if isinstance(value, list) else value
+def padding_of(padding: Any) -> str | Sides:
+    """A padding's name, or its four numbers in whatever form they were given.
 
-
-def sides_of(padding: Any, size: Pair, window: Pair, stride: Pair, dilation: Pair) -> Sides:
-    """The padding as (top, bottom, left, right), whatever form it was given in.
-
-    "same" is PyTorch's rule: total = dilation*(k-1), the smaller half first. "same_upper" and
-    "same_lower" are ONNX's (Keras's "same" is the former): the output has ceil(size/stride)
-    elements at any stride, and the odd element of padding goes to the end or to the start.
+    Raises
+    ------
+    TypeError, ValueError
+        No such name; not one, two or four integers of at least 0.
     """
     if isinstance(padding, str):
-        if padding == "valid":
-            return 0, 0, 0, 0
         if padding not in PADDING_STRINGS:
             raise ValueError(
                 f"Invalid padding string: {padding!r}, should be one of "
                 "'valid', 'same', 'same_upper', 'same_lower'"
             )
-        if padding == "same" and stride != (1, 1):
-            raise ValueError(
-                "padding='same' is not supported for strided convolutions; 'same_upper' is "
-                "TensorFlow's and Keras's rule for them"
-            )
-        sides: list[int] = []
-        for length, k, s, d in zip(size, window, stride, dilation, strict=True):
-            if padding == "same":
-                total = d * (k - 1)
-            else:
-                total = max((-(-length // s) - 1) * s + d * (k - 1) + 1 - length, 0)
-            small, large = total // 2, total - total // 2
-            sides += [large, small] if padding == "same_lower" else [small, large]
-        return sides[0], sides[1], sides[2], sides[3]
+        return padding
     numbers = _integers(padding, "padding", (2, 4), 0)
     if len(numbers) == 2:
         v, h = numbers
         return v, v, h, h
     return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def sides_of(padding: str | Sides, size: Pair, window: Pair, stride: Pair, dilation: Pair) -> Sides:
+    """What `padding_of` returned, as (top, bottom, left, right) for these sizes.
+
+    "same" is PyTorch's rule: total = dilation*(k-1), the smaller half first. "same_upper" and
+    "same_lower" are ONNX's (Keras's "same" is the former): the output has ceil(size/stride)
+    elements at any stride, and the odd element of padding goes to the end or to the start.
+    """
+    if not isinstance(padding, str):
+        return padding
+    if padding == "valid":
+        return 0, 0, 0, 0
+    if padding == "same" and stride != (1, 1):
+        raise ValueError(
+            "padding='same' is not supported for strided convolutions; 'same_upper' is "
+            "TensorFlow's and Keras's rule for them"
+        )
+    sides: list[int] = []
+    for length, k, s, d in zip(size, window, stride, dilation, strict=True):
+        if padding == "same":
+            total = d * (k - 1)
+        else:
+            total = max((-(-length // s) - 1) * s + d * (k - 1) + 1 - length, 0)
+        small, large = total // 2, total - total // 2
+        sides += [large, small] if padding == "same_lower" else [small, large]
+    return sides[0], sides[1], sides[2], sides[3]

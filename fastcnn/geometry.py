@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
-from operator import index
 from typing import Any
 
-from fastcnn.arguments import Pair, Sides, hashable, pair, sides_of
+from fastcnn.arguments import Pair, Sides, padding_of, pair, sides_of, whole
 
 
 @dataclass(frozen=True)
@@ -221,17 +220,11 @@ class Extent:
 def _conv2d(
     x: tuple[int, ...],
     w: tuple[int, ...],
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
+    stride: Pair,
+    padding: str | Sides,
+    dilation: Pair,
+    groups: int,
 ) -> Conv2dGeometry:
-    if isinstance(groups, bool) or not hasattr(groups, "__index__"):
-        raise TypeError(f"groups must be an int, but got {groups!r}")
-    groups = index(groups)
-    if groups < 1:
-        raise ValueError(f"groups must be at least 1, but got {groups}")
-    strides, dilations = pair(stride, "stride"), pair(dilation, "dilation")
     n, c, height, width = x
     k, c_group, r, s = w
     if min(k, c_group, r, s) < 1:
@@ -246,8 +239,8 @@ def _conv2d(
             f"Given groups={groups}, weight of size {list(w)}, expected input{list(x)} to have "
             f"{c_group * groups} channels, but got {c} channels instead"
         )
-    sides = sides_of(padding, (height, width), (r, s), strides, dilations)
-    return Conv2dGeometry(n, c, height, width, k, r, s, strides, sides, dilations, groups)
+    sides = sides_of(padding, (height, width), (r, s), stride, dilation)
+    return Conv2dGeometry(n, c, height, width, k, r, s, stride, sides, dilation, groups)
 
 
 def conv2d_geometry(
@@ -267,20 +260,29 @@ def conv2d_geometry(
     TypeError, ValueError
         In PyTorch's words where PyTorch has them, naming what was given and what is expected.
     """
+    # Read before the cache, in which 1.0 and True would pass for the 1 of an earlier call.
     return _conv2d(
-        input_shape, weight_shape, hashable(stride), hashable(padding), hashable(dilation), groups
+        input_shape,
+        weight_shape,
+        pair(stride, "stride"),
+        padding_of(padding),
+        pair(dilation, "dilation"),
+        whole(groups, "groups"),
     )
 
 
 @lru_cache(maxsize=4096)
 def _pool2d(
-    x: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+    x: tuple[int, ...],
+    window: Pair,
+    stride: Pair,
+    padding: str | Sides,
+    dilation: Pair,
+    ceil_mode: bool,
 ) -> Pool2dGeometry:
-    window, dilations = pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
-    strides = window if stride is None else pair(stride, "stride")
     n, c, height, width = x
-    sides = sides_of(padding, (height, width), window, strides, dilations)
-    return Pool2dGeometry(n, c, height, width, *window, strides, sides, dilations, bool(ceil_mode))
+    sides = sides_of(padding, (height, width), window, stride, dilation)
+    return Pool2dGeometry(n, c, height, width, *window, stride, sides, dilation, ceil_mode)
 
 
 def pool2d_geometry(
@@ -300,11 +302,12 @@ def pool2d_geometry(
     TypeError, ValueError
         Bad numbers, padding not below the effective window, or no room for one window.
     """
+    window = pair(kernel_size, "kernel_size")
     return _pool2d(
         input_shape,
-        hashable(kernel_size),
-        hashable(stride),
-        hashable(padding),
-        hashable(dilation),
-        ceil_mode,
+        window,
+        window if stride is None else pair(stride, "stride"),
+        padding_of(padding),
+        pair(dilation, "dilation"),
+        bool(ceil_mode),
     )
