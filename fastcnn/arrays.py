@@ -6,6 +6,7 @@ compiles another variant for each other form. Nothing is moved between devices h
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,16 @@ def writable(value: Any, name: str) -> Array:
             f" pass a copy, {name}.copy()"
         )
     return value
+
+
+def expect_apart(**arrays: Array) -> None:
+    """ValueError if two of these arrays, each of which is to be written to, share memory."""
+    for (name, array), (other_name, other) in combinations(arrays.items(), 2):
+        if np.shares_memory(array, other):
+            raise ValueError(
+                f"{name} and {other_name} share memory, and both are changed: "
+                f"pass a copy, {other_name}.copy()"
+            )
 
 
 class Output:

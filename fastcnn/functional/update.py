@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import real, whole
-from fastcnn.arrays import Array, expect_shape, floats, type_name, writable
+from fastcnn.arrays import Array, expect_apart, expect_shape, floats, type_name, writable
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
 
@@ -97,10 +97,11 @@ def momentum_step(
     Raises
     ------
     TypeError, ValueError
-        As `sgd_step`.
+        As `sgd_step`; a w and a velocity that share memory.
     """
     own = _in_place(w, "w")
     own_velocity = _in_place(velocity, "velocity", like=own)
+    expect_apart(w=w, velocity=velocity)
     dw = _gradient(dw, own, own_velocity)
     eta, mu = real(learning_rate, "learning_rate"), real(momentum, "momentum")
     g = Extent(own.shape)
@@ -149,10 +150,12 @@ def adam_step(
     Raises
     ------
     TypeError, ValueError
-        As `sgd_step`; a step that is no int or below 1; a beta out of its range.
+        As `sgd_step`; arrays that share memory; a step that is no int or below 1; a beta out of
+        its range.
     """
     own = _in_place(w, "w")
     own_m, own_v = _in_place(m, "m", like=own), _in_place(v, "v", like=own)
+    expect_apart(w=w, m=m, v=v)
     dw = _gradient(dw, own, own_m, own_v)
     t, eta, eps = (
         whole(step, "step"),
