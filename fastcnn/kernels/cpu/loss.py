@@ -57,7 +57,9 @@ def _loss(formula, p, y):
     if formula == BINARY:
         return -y * _clamped(np.log(p)) - (one - y) * _clamped(np.log1p(-p))
     if formula == BINARY_LOGITS:
-        return (zero if p < zero else p) - p * y + np.log1p(np.exp(-abs(p)))
+        # max(z, 0) - z y without the cancellation for y near 1
+        linear = p * (one - y) if p >= zero else -p * y
+        return linear + np.log1p(np.exp(-abs(p)))
     return (y - p) * (y - p) * type(p)(0.5)
 
 
@@ -68,8 +70,10 @@ def _gradient(formula, p, y):
     if formula == BINARY:
         return (p - y) / _divisor(p * (one - p))
     if formula == BINARY_LOGITS:
+        # sigmoid(z) - y; for z >= 0 as (1 - y) - sigmoid(-z), which keeps its digits at y = 1
         e = np.exp(-abs(p))
-        return (one if p >= zero else e) / (one + e) - y
+        tail = e / (one + e)
+        return (one - y) - tail if p >= zero else tail - y
     if formula == CATEGORICAL:
         return -y / _divisor(p)
     return p - y
