@@ -20,11 +20,11 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import llvmlite
 import numba
 from numba.core.caching import FunctionCache
 from numba.core.serialize import dumps
@@ -47,6 +47,11 @@ def source_digest() -> str:
     if digest.digest() == sha256().digest():
         raise RuntimeError("the kernels' source cannot be read, and so its edits not be noticed")
     return digest.hexdigest()
+
+
+@cache
+def _compilers() -> tuple[str, str]:
+    return numba.__version__, version("llvmlite")
 
 
 def _hash(value: Any) -> str:
@@ -122,11 +127,10 @@ class KernelCache(FunctionCache):
             raise RuntimeError("no folder for the cache is writable") from error
         self._warn = warn
         name = f"{Path(py_func.__code__.co_filename).stem}.{py_func.__qualname__}"
-        versions = (numba.__version__, llvmlite.__version__)
         source = (self._impl.locator.get_source_stamp(), source_digest())
         self._cache_file = _Entries(
             Path(self._cache_path), name.translate({ord("<"): None, ord(">"): None}),
-            (versions, source),
+            (_compilers(), source),
         )  # fmt: skip
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
