@@ -171,7 +171,7 @@ def writable(value: Any, name: str) -> Array:
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array, but got {type(value).__name__}")
     if not value.flags.writeable:
-        raise ValueError(f"{name} is read-only")
+        raise ValueError(f"{name} is read-only: pass a copy, {name}.copy()")
     if not value.flags.c_contiguous and _overlaps_itself(value):
         raise ValueError(
             f"{name} has elements that share memory (shape {value.shape}, strides {value.strides}):"
