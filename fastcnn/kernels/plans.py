@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,6 +41,38 @@ def _plan(problem: Problem, algorithm: str) -> Plan:
     return Plan(problem, implementation, run, implementation.workspace(problem))
 
 
+class CannotServe(ValueError):
+    """The implementation that `only` prescribes does not support a problem; says why."""
+
+
+_prescribed: ContextVar[tuple[str, Implementation] | None] = ContextVar(
+    "fastcnn_prescribed", default=None
+)
+
+
+@contextmanager
+def only(operation: str, implementation: Implementation) -> Iterator[None]:
+    """Within a `with` block, let this implementation serve every call of an operation.
+
+    For comparing implementations of operations that take no `algorithm=`. Whatever the list holds
+    and earlier calls have kept is passed over. A problem that the implementation does not support
+    raises CannotServe.
+    """
+    token = _prescribed.set((operation, implementation))
+    try:
+        yield
+    finally:
+        _prescribed.reset(token)
+
+
+def _prescribed_plan(problem: Problem, implementation: Implementation) -> Plan:
+    reason = implementation.supports(problem)
+    if reason is not None:
+        raise CannotServe(f"{implementation.name} cannot serve {problem}: {reason}")
+    run = implementation.load(problem.operation)
+    return Plan(problem, implementation, run, implementation.workspace(problem))
+
+
 def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto") -> Plan:
     """The plan for an operation on a geometry, in the precision in force.
 
@@ -58,6 +92,9 @@ def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto"
         From `selection.choose`, for an algorithm that does not exist or cannot serve.
     """
     problem = Problem(operation, geometry, dtype, precision.current())
+    prescribed = _prescribed.get()
+    if prescribed is not None and prescribed[0] == operation:
+        return _prescribed_plan(problem, prescribed[1])
     if not isinstance(algorithm, str):
         choose(problem, algorithm)  # raises; an unhashable one would fail in the cache
     return _plan(problem, algorithm)

@@ -90,13 +90,15 @@ def _softmax_chunk(task, x, y, rows, length, step, share):
         largest = x_row[0]
         for i in range(length):
             largest = x_row[i * step] if x_row[i * step] > largest else largest
-        total = x.dtype.type(0)
+        # in float32, a row of 5000 would sum with an error of 1e-5: all its terms have one sign
+        total = np.float64(0)
         for i in range(length):
             e = np.exp(x_row[i * step] - largest)
             y_row[i * step] = e
             total += e
+        divisor = x.dtype.type(total)
         for i in range(length):
-            y_row[i * step] /= total
+            y_row[i * step] /= divisor
 
 
 @exact
@@ -104,9 +106,10 @@ def _softmax_grad_chunk(task, dy, y, dx, rows, length, step, share):
     for row in range(task * share, min((task + 1) * share, rows)):
         start = row // step * step * length + row % step
         dy_row, y_row, dx_row = dy[start:], y[start:], dx[start:]
-        projection = y.dtype.type(0)
+        total = np.float64(0)
         for i in range(length):
-            projection += dy_row[i * step] * y_row[i * step]
+            total += dy_row[i * step] * y_row[i * step]
+        projection = y.dtype.type(total)
         for i in range(length):
             dx_row[i * step] = y_row[i * step] * (dy_row[i * step] - projection)
 
