@@ -217,7 +217,8 @@ class DenseProblem:
     def of(cls, text: str, values: dict[str, Value], name: str) -> DenseProblem:
         """From the parts of a problem string."""
         need(text, values, {"i": "inputs", "o": "outputs"})
-        return cls(*_numbers(values, n=1, i=1, o=1), name)
+        n, i, o = _numbers(values, n=1, i=1, o=1)
+        return cls(n, i, o, name)
 
     @property
     def geometry(self) -> DenseGeometry:
