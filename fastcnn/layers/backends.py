@@ -1,0 +1,39 @@
+"""Which module computes: the Numba kernels or the NumPy reference."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from fastcnn import functional
+
+BACKENDS = ("auto", "cpu", "reference")
+
+
+def check_backend(backend: str) -> str:
+    """Return `backend` if there is one of this name; ValueError otherwise."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"backend must be one of {', '.join(map(repr, BACKENDS))}, but got {backend!r}"
+        )
+    return backend
+
+
+def operations(backend: str) -> ModuleType:
+    """The module whose functions a layer or an optimizer calls.
+
+    Parameters
+    ----------
+    backend : {"auto", "cpu", "reference"}
+        "auto" and "cpu" are `fastcnn.functional`, "reference" is `fastcnn.reference`, which has
+        the same names and is imported only here.
+
+    Raises
+    ------
+    ValueError
+        For any other name.
+    """
+    if check_backend(backend) == "reference":
+        from fastcnn import reference
+
+        return reference
+    return functional

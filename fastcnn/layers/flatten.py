@@ -1,0 +1,26 @@
+"""Every image as one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Array, Layer, Shape, features
+
+
+class Flatten(Layer):
+    """(N, ...) to (N, features), row-major (SEEDS.md S1: F = flatten(P1), dP1 = reshape(dF)).
+
+    Parameters
+    ----------
+    dtype, backend, name
+        As in `Layer`.
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (input_shape[0], features(input_shape))
+
+    def _forward(self, x: Any, training: bool) -> tuple[Array, Any]:
+        return self.ops.flatten(x), x.shape
+
+    def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
+        return dy.reshape(kept) if input_grad else None

@@ -1,0 +1,191 @@
+"""Layers one after the other: their parameters under flat names, and the two passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastcnn.layers import Layer
+from fastcnn.layers.base import Shape
+from fastcnn.layers.dtypes import expect_dtype
+
+from . import state
+from .shapes import ACTIVATIONS, check_images, image_rank, walk
+
+Array = np.ndarray
+
+
+class Stack:
+    """What a network is before it has a loss: see `Sequential`, which documents the arguments."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        *,
+        input_shape: tuple[int, ...] | None,
+        seed: int | np.random.Generator | None,
+        dtype: npt.DTypeLike | None,
+        backend: str | None,
+        name: str | None,
+        default_input_shape: tuple[int, ...] | None,
+    ) -> None:
+        self.layers = tuple(layers)
+        if not self.layers:
+            raise ValueError("a network needs at least one layer")
+        for layer in self.layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"layers must be Layer objects, but got {layer!r}")
+            layer.configure(dtype=dtype, backend=backend)
+        if len({id(layer) for layer in self.layers}) < len(self.layers):
+            raise ValueError("the same layer object stands in the network twice")
+        if len({layer.dtype for layer in self.layers}) > 1:
+            kinds = ", ".join(f"{type(layer).__name__} {layer.dtype}" for layer in self.layers)
+            raise TypeError(f"layers of different types ({kinds}): pass dtype= to Sequential")
+        self.dtype = self.layers[0].dtype
+        # The loss and the optimizer compute where the network ends.
+        self.backend = self.layers[-1].backend
+        self.name = name
+        self.built = False
+        self._seed = seed
+        self._default_input_shape = default_input_shape
+        self._input_shape: tuple[int, ...] = ()
+        if input_shape is not None:
+            self.build((None, *input_shape))
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """(None, ...) with the batch axis first, of the inputs it was built for; None before."""
+        return (None, *self._input_shape) if self.built else None
+
+    def build(self, input_shape: Shape) -> None:
+        """Make all parameters for inputs of this shape; nothing if they are made already.
+
+        Parameters
+        ----------
+        input_shape : tuple
+            With the batch axis first, which may be None: (None, C, H, W).
+
+        Raises
+        ------
+        ValueError
+            If a layer cannot take what comes to it, or the network was built for other inputs.
+        """
+        shapes = walk(self.layers, input_shape)
+        if self.built:
+            return
+        rngs = np.random.default_rng(self._seed).spawn(len(self.layers))
+        for layer, shape, rng in zip(self.layers, shapes, rngs, strict=False):
+            layer.build(shape, rng)
+        self._input_shape = tuple(input_shape[1:])
+        self.built = True
+
+    def _need_parameters(self) -> None:
+        if self.built:
+            return
+        if self._default_input_shape is None:
+            raise ValueError(
+                "This model has not yet been built. Build the model first by calling `build()` "
+                "or by calling the model on a batch of data, or pass input_shape= to Sequential"
+            )
+        self.build((None, *self._default_input_shape))
+
+    def parameters(self) -> dict[str, Array]:
+        """The live arrays: `0.weight`, `0.bias`, ..., by position in `layers`."""
+        self._need_parameters()
+        return state.flat(self.layers, "parameters")
+
+    def gradients(self) -> dict[str, Array]:
+        """What the last backward pass found (zeros before it), under the parameters' names.
+
+        The next backward pass makes new arrays; those returned stay as they are.
+        """
+        self._need_parameters()
+        return state.flat(self.layers, "gradients")
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the parameters: `0.weight`, `0.bias`, ..., by position in `layers`."""
+        return {name: array.copy() for name, array in self.parameters().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Copy parameters in.
+
+        Raises
+        ------
+        ValueError
+            Names that are missing or unexpected, other shapes or types: each is named, and no
+            parameter is changed.
+        """
+        state.load(self.parameters(), state_dict)
+
+    def count_params(self) -> int:
+        """Number of trainable numbers."""
+        return sum(array.size for array in self.parameters().values())
+
+    def _accept(self, x: Any) -> Any:
+        """x, checked, with the network built for it."""
+        x = expect_dtype(x, "x", self.dtype, self.name or type(self).__name__)
+        shape = self._input_shape if self.built else self._default_input_shape
+        rank = image_rank(self.layers) if shape is None else len(shape) + 1
+        check_images(x.shape, rank, self._input_shape if self.built else None, self.layers)
+        if not self.built:
+            self.build(x.shape)
+        return x
+
+    def _activation(self) -> Layer | None:
+        """The last activation, as a layer of its own or of the last layer."""
+        last = self.layers[-1]
+        return last if isinstance(last, ACTIVATIONS) else last.activation_layer
+
+    def _forward(self, x: Any, training: bool) -> tuple[Array, Array]:
+        """Logits z and outputs p = activation(z); both the same where no activation is last."""
+        z, last = self._accept(x), self.layers[-1]
+        for layer in self.layers[:-1]:
+            z = layer.forward(z, training)
+        activation = self._activation()
+        if activation is not last:
+            z = last.forward_linear(z, training)
+        return z, z if activation is None else activation.forward(z, training)
+
+    def forward(self, x: Any, training: bool = True) -> Array:
+        """Outputs for a batch.
+
+        Parameters
+        ----------
+        x : array_like, (N, ...), of the network's dtype
+        training : bool
+            Keep what `backward` needs; False keeps nothing and drops what was kept.
+
+        Raises
+        ------
+        TypeError
+            If x is of another type; says how to convert it.
+        ValueError
+            If x is one image without a batch axis, or of another size than those before.
+        """
+        return self._forward(x, training)[1]
+
+    def backward(self, dy: Any) -> Array:
+        """Gradient with respect to the input from that of the output; OVERWRITES `gradients()`.
+
+        Raises
+        ------
+        RuntimeError
+            If no forward pass kept anything.
+        TypeError, ValueError
+            If dy is of another type or shape than the output.
+        """
+        for layer in reversed(self.layers):
+            dy = layer.backward(dy)
+        return dy
+
+    def forget(self) -> None:
+        """Drop what the last forward pass kept for `backward`."""
+        for layer in self.layers:
+            layer.forget()
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(repr, self.layers))
+        return f"{type(self).__name__}([{layers}])"
