@@ -169,6 +169,7 @@ class TestWhereNumbersEnd:
         y = getattr(functional, name)(np.zeros(shape, np.float32))
         assert y.dtype == np.float32
         assert y.shape == ((shape[0], int(np.prod(shape[1:]))) if name == "flatten" else shape)
+        assert getattr(reference, name)(np.zeros(shape)).shape == y.shape
 
     @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 4)])
     @pytest.mark.parametrize("name", BACKWARD)
