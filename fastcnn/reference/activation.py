@@ -168,7 +168,7 @@ def shifted_exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
     # e^{z_i} / sum e^{z_j} does not change when the largest z is taken off every z; then nothing
     # overflows and the sum is at least 1.
     with quiet():
-        shifted = z - z.max(axis=axis, keepdims=True)
+        shifted = z - z.max(axis=axis, keepdims=True, initial=-np.inf)
         e = np.exp(shifted)
     return shifted, e, e.sum(axis=axis, keepdims=True)
 
