@@ -151,10 +151,10 @@ def choose(problem: Problem, algorithm: Any = "auto") -> Implementation:
     TypeError, ValueError
         `algorithm` names none of the list, or one that cannot serve this problem; says why.
     """
+    if not isinstance(algorithm, str):
+        raise TypeError(f"algorithm must be a string, but got {algorithm!r}")
     candidates = IMPLEMENTATIONS[problem.operation]
     if algorithm != "auto":
-        if not isinstance(algorithm, str):
-            raise TypeError(f"algorithm must be a string, but got {algorithm!r}")
         for candidate in candidates:
             if candidate.name == algorithm:
                 reason = candidate.supports(problem)

@@ -300,6 +300,11 @@ def conv2d_input_grad(
         )  # fmt: skip
 
 
+def _tap_block(taps: int) -> int:
+    """Taps of one task of the weight gradient."""
+    return min(taps, MAX_TAPS, max(UNROLL, _round_up(-(-taps // 16), UNROLL)))
+
+
 @lru_cache(maxsize=256)
 def _weight_grad_tables(g: Conv2dGeometry) -> tuple[int, np.ndarray, np.ndarray]:
     """Number of tasks, tap table, and the numbers that `_weight_grad_chunk` takes.
@@ -310,7 +315,7 @@ def _weight_grad_tables(g: Conv2dGeometry) -> tuple[int, np.ndarray, np.ndarray]
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
     taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
     T, filters = len(taps), g.K // g.groups
-    tap_block = min(MAX_TAPS, max(UNROLL, _round_up(-(-T // 16), UNROLL)))
+    tap_block = _tap_block(T)
     tap_blocks = -(-T // tap_block)
     slices = max(1, min(filters // UNROLL, 16 // (tap_blocks * g.groups)))
     filter_block = _round_up(-(-filters // slices), UNROLL)
@@ -333,7 +338,7 @@ def conv2d_weight_grad(
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """Bytes of columns and accumulators that one thread allocates at the most."""
     if operation == "conv2d_weight_grad":
-        return itemsize * BLOCK * min(MAX_TAPS, g.C // g.groups * g.R * g.S)
+        return itemsize * BLOCK * _tap_block(g.C // g.groups * g.R * g.S)
     channels = g.K if operation == "conv2d_input_grad" else g.C
     rows = min(DEPTH, _depth(channels // g.groups * g.R * g.S))
     return itemsize * BLOCK * (rows + UNROLL)
