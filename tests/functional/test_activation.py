@@ -18,7 +18,7 @@ from fastcnn.functional import (
     tanh,
     tanh_grad,
 )
-from tests.functional.forms import DTYPES, FORMS, parameters, public, tolerance
+from tests.functional.accuracy import DTYPES, tolerance
 from tests.geometries import seeds
 
 FORWARD = ("relu", "sigmoid", "tanh", "softmax", "flatten")
@@ -27,16 +27,6 @@ BACKWARD = ("relu_grad", "sigmoid_grad", "tanh_grad", "softmax_grad")
 LONG = 10_001
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-
-@pytest.mark.parametrize("name", public("activation"))
-def test_signature_is_the_references(name):
-    ours, theirs = getattr(functional, name), getattr(reference, name)
-    assert parameters(ours) == parameters(theirs)
-
-
-def test_every_function_is_tested_here():
-    assert sorted(public("activation")) == sorted((*FORWARD, *BACKWARD))
 
 
 class TestAgainstTheReference:
@@ -176,28 +166,6 @@ class TestWhereNumbersEnd:
     def test_no_gradient_of_nothing(self, name, shape):
         nothing = np.zeros(shape)
         assert getattr(functional, name)(nothing, nothing).shape == shape
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("name", [*FORWARD, *BACKWARD])
-def test_every_memory_layout(name, form):
-    rng = np.random.default_rng(9)
-    arguments = rng.random((2 if name in BACKWARD else 1, 3, 4, 5)).astype(np.float32)
-    function = getattr(functional, name)
-    expected = function(*arguments)
-    result = function(*map(form, arguments))
-    assert result.tobytes() == expected.tobytes()
-    assert result.dtype == expected.dtype
-
-
-@pytest.mark.parametrize("name", [*FORWARD, *BACKWARD])
-def test_inputs_stay_and_results_are_new_memory(name):
-    rng = np.random.default_rng(10)
-    arguments = rng.random((2 if name in BACKWARD else 1, 3, 4))
-    before = arguments.copy()
-    result = getattr(functional, name)(*arguments)
-    np.testing.assert_array_equal(arguments, before)
-    assert not np.shares_memory(result, arguments)
 
 
 def test_flatten_is_row_major():

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastcnn import functional, reference
+from fastcnn import reference
 from fastcnn.functional import dense, dense_bias_grad, dense_input_grad, dense_weight_grad
 from fastcnn.geometry import DenseGeometry
 from fastcnn.kernels.cpu.dense import COLUMNS, DEPTH, ROWS, TERMS
 from fastcnn.kernels.plans import plan
-from tests.functional.forms import DTYPES, FORMS, parameters, public, tolerance
+from tests.functional.accuracy import DTYPES, tolerance
 from tests.functional.operations import Guarded, guarded
 from tests.geometries import seeds, small_integers
 
@@ -31,11 +31,6 @@ SIZES = [
     (3, 2, 0),
     (0, 0, 0),
 ]
-
-
-@pytest.mark.parametrize("name", public("dense"))
-def test_signature_is_the_references(name):
-    assert parameters(getattr(functional, name)) == parameters(getattr(reference, name))
 
 
 def assert_exact(sizes, dtype, seed):
@@ -141,36 +136,6 @@ def test_bad_numbers_stay_in_their_row(dtype):
     np.testing.assert_array_equal(dense_weight_grad(x, dy)[:, [0, 3, 9]], [[9, np.nan, np.inf]] * 6)
     # 0 times infinity is NaN: no product with zero is left out
     np.testing.assert_array_equal(dense(x[7:8], 0 * w), [[np.nan] * 6])
-
-
-CALLS = {
-    "dense": lambda a, f: dense(f(a[0]), f(a[1]), f(a[2])),
-    "dense_input_grad": lambda a, f: dense_input_grad(f(a[3]), f(a[1])),
-    "dense_weight_grad": lambda a, f: dense_weight_grad(f(a[0]), f(a[3])),
-    "dense_bias_grad": lambda a, f: dense_bias_grad(f(a[3])),
-}
-
-
-def arrays(seed):
-    rng = np.random.default_rng(seed)
-    return [rng.standard_normal(s).astype(np.float32) for s in ((6, 7), (5, 7), (5,), (6, 5))]
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_every_memory_layout(call, form):
-    expected, result = call(arrays(4), np.asarray), call(arrays(4), form)
-    assert result.tobytes() == expected.tobytes()
-    assert result.dtype == expected.dtype
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_inputs_stay_and_results_are_new_memory(call):
-    given_arrays = arrays(5)
-    result = call(given_arrays, np.asarray)
-    for array, original in zip(given_arrays, arrays(5), strict=True):
-        np.testing.assert_array_equal(array, original)
-        assert not np.shares_memory(result, array)
 
 
 class TestErrors:

@@ -19,7 +19,7 @@ from fastcnn.functional import (
     half_squared_error,
     half_squared_error_grad,
 )
-from tests.functional.forms import DTYPES, FORMS, parameters, public, tolerance
+from tests.functional.accuracy import DTYPES, tolerance
 from tests.geometries import seeds
 
 ELEMENTWISE = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "half_squared_error")
@@ -29,11 +29,6 @@ REDUCTIONS = ("mean", "sum", "none")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_loss = pytest.mark.parametrize("name", [*ELEMENTWISE, *CATEGORICAL])
 every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-
-
-@pytest.mark.parametrize("name", public("loss"))
-def test_signature_is_the_references(name):
-    assert parameters(getattr(functional, name)) == parameters(getattr(reference, name))
 
 
 def data(rng, name, shape, dtype):
@@ -238,40 +233,6 @@ def test_nothing_to_average(name):
     assert loss(nothing, nothing, "sum") == 0
     assert loss(nothing, nothing, "none").shape == ((0,) if name in CATEGORICAL else (0, 3))
     assert getattr(functional, f"{name}_grad")(nothing, nothing).shape == (0, 3)
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("suffix", ["", "_grad"])
-@every_loss
-def test_every_memory_layout(name, suffix, form):
-    p, y = data(np.random.default_rng(14), name, (4, 3), np.float32)
-    function = getattr(functional, name + suffix)
-    targets = [y] + [np.array([2, 0, 1, 2])] * (name in CATEGORICAL)
-    for target in targets:
-        expected = function(p, target, "none")
-        result = function(form(p), target if target is not y else form(y), "none")
-        assert result.tobytes() == expected.tobytes()
-        assert result.dtype == expected.dtype
-
-
-@pytest.mark.parametrize("form", ["reversed", "byte_swapped", "unaligned", "read_only"])
-@pytest.mark.parametrize("name", CATEGORICAL)
-def test_labels_in_every_memory_layout(name, form):
-    p, _ = data(np.random.default_rng(15), name, (4, 3), np.float32)
-    labels = np.array([2, 0, 1, 2], np.int32)
-    loss = getattr(functional, name)
-    assert loss(p, FORMS[form](labels)) == loss(p, labels) == loss(p, labels.tolist())
-
-
-@pytest.mark.parametrize("suffix", ["", "_grad"])
-@every_loss
-def test_inputs_stay_and_results_are_new_memory(name, suffix):
-    p, y = data(np.random.default_rng(16), name, (4, 3), np.float64)
-    before = p.copy(), y.copy()
-    result = getattr(functional, name + suffix)(p, y, "none")
-    np.testing.assert_array_equal((p, y), before)
-    assert not np.shares_memory(result, p)
-    assert not np.shares_memory(result, y)
 
 
 @pytest.mark.parametrize("suffix", ["", "_grad"])
