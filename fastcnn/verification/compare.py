@@ -21,6 +21,11 @@ from fastcnn.verification.report import Report, Row
 
 Progress = Callable[[int, int, str], None]
 
+
+class NothingToCompare(ValueError):
+    """No implementation that was asked for runs on any problem that was asked for."""
+
+
 # Suites of small layers: enough to find what is wrong, in a fraction of the time.
 QUICK = ("seeds", "small_images", "odd", "pooling", "dense", "elementwise")
 
@@ -150,8 +155,9 @@ def compare(
     Raises
     ------
     ValueError
-        A name that does not exist, with the nearest that does; a number out of range; nothing left
-        to compare.
+        A name that does not exist, with the nearest that does; a number out of range.
+    NothingToCompare
+        A ValueError: the names together leave nothing.
     """
     names = _checked("operation", operations, list(IMPLEMENTATIONS))
     listed = dict.fromkeys(i.name for name in names for i in IMPLEMENTATIONS[name])
@@ -190,7 +196,7 @@ def compare(
     finally:
         fastcnn.set_num_threads(before)
     if not report.rows:
-        raise ValueError("nothing to compare: no implementation asked for runs on these problems")
+        raise NothingToCompare("no implementation asked for runs on any problem asked for")
     if progress is not None:
         progress(total, total, "")
     return report
