@@ -4,8 +4,8 @@ The judge is the reference on float64 copies of the inputs. The size of a disagr
 
     ||got - want|| / max(||want||, ||want' - want|| / eps, tiny sqrt(size))
 
-where want' is the reference's answer when each input is moved by one rounding, up or down at
-random, and tiny the smallest normal number. The last two terms are the guard. Where a sum cancels
+where want' is the reference's answer when each input is moved by about one rounding, at random, and
+tiny the smallest normal number. The last two terms are the guard. Where a sum cancels
 (or a result is zero but for rounding), ||want|| says nothing about the numbers that were rounded on
 the way, and any computation in that type errs by as much; below tiny, numbers have fewer digits.
 They are worked out only if ||want|| alone would find a result wrong. Masks must be equal, and so
@@ -32,7 +32,7 @@ from fastcnn.verification.operations import Call, Operation, Source
 
 Array = np.ndarray
 
-# How often the inputs are moved: with few elements, the random signs of one time may cancel.
+# How often the inputs are moved: with few elements, the random moves of one time may cancel.
 _MOVES = 4
 
 
@@ -45,24 +45,72 @@ def run(operation: Operation, function: Callable[..., Any], call: Call) -> list[
     return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
 
 
-def _wider(call: Call, move: Callable[[Array], Array] = lambda a: a) -> Call:
-    """The same call with its arrays of floats in float64."""
-    args = (
-        move(a.astype(np.float64)) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a
-        for a in call.args
-    )
-    return Call(tuple(args), call.options)
-
-
 def _distance(got: Sequence[Array], want: Sequence[Array]) -> float:
     """Norm of the difference of all arrays of floats together."""
     pairs = ((g, w) for g, w in zip(got, want, strict=True) if g.dtype.kind == "f")
     return float(np.sqrt(sum(np.square(g.astype(np.float64) - w).sum() for g, w in pairs)))
 
 
+def _finite(arrays: Sequence[Array]) -> list[Array]:
+    return [np.nan_to_num(a, nan=0.0, posinf=0.0, neginf=0.0) for a in arrays]
+
+
+@dataclass
+class Truth:
+    """The right answer to a call whose arrays of floats are all of one type."""
+
+    operation: Operation
+    call: Call
+    dtype: str
+
+    def _answer(self, move: Callable[[Array], Array] = lambda a: a) -> list[Array]:
+        """The reference's answer to the same call in float64, its arrays moved."""
+        args = (
+            move(a.astype(np.float64)) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a
+            for a in self.call.args
+        )
+        call = Call(tuple(args), self.call.options)
+        return run(self.operation, getattr(reference, self.operation.name), call)
+
+    @cached_property
+    def want(self) -> list[Array]:
+        return self._answer()
+
+    @cached_property
+    def _guard(self) -> float:
+        """The least ||want|| that counts; see above."""
+        info, rng = np.finfo(self.dtype), np.random.default_rng(0)
+        moved = 0.0
+        for _ in range(_MOVES):
+            other = self._answer(lambda a: a * (1 + info.eps * rng.standard_normal(a.shape)))
+            moved = max(moved, _distance(_finite(other), _finite(self.want)))
+        size = sum(w.size for w in self.want)
+        return max(moved / float(info.eps), float(info.tiny) * sqrt(size))
+
+    def judge(self, got: list[Array], bound: float) -> tuple[float, str]:
+        """Relative error of results, and what else is wrong with them."""
+        for g, w in zip(got, self.want, strict=True):
+            dtype = np.dtype(self.dtype) if w.dtype.kind == "f" else w.dtype
+            if g.shape != w.shape or g.dtype != dtype:
+                return np.inf, f"{g.dtype} {g.shape} instead of {dtype} {w.shape}"
+            if w.dtype.kind != "f" and not np.array_equal(g, w):
+                return np.inf, f"{np.count_nonzero(g != w)} of {w.size} integers differ"
+            strange = ~(np.isfinite(g) & np.isfinite(w))
+            if not np.array_equal(g[strange], w[strange].astype(g.dtype), equal_nan=True):
+                return np.inf, "NaN or infinite where it should not be, or not where it should"
+        want = _finite(self.want)
+        distance = _distance(_finite(got), want)
+        if distance == 0:
+            return 0.0, ""
+        norm = _distance(want, [np.zeros(())] * len(want))
+        if bound > 0 and not distance <= bound * norm:
+            norm = max(norm, self._guard)
+        return (distance / norm if norm > 0 else np.inf), ""
+
+
 @dataclass
 class Case:
-    """An operation on a problem with data of its own, and the right answer to it."""
+    """An operation on a problem with data of its own."""
 
     operation: Operation
     problem: Problem
@@ -70,31 +118,14 @@ class Case:
     dtype: str
     seed: int
 
-    @property
-    def rng(self) -> np.random.Generator:
+    @cached_property
+    def truth(self) -> Truth:
         # From what is said about the case, not from its number: alone, it has the same data.
         text = f"{self.operation.name} {self.problem} {self.data} {self.dtype}"
-        return np.random.default_rng((self.seed, crc32(text.encode())))
-
-    @cached_property
-    def call(self) -> Call:
-        return self.operation.make(self.problem, Source(self.rng, self.dtype, self.data))
-
-    @cached_property
-    def want(self) -> list[Array]:
-        return run(self.operation, getattr(reference, self.operation.name), _wider(self.call))
-
-    @cached_property
-    def _guard(self) -> float:
-        """The least ||want|| that counts; see above."""
-        info, rng = np.finfo(self.dtype), self.rng
-        function = getattr(reference, self.operation.name)
-        moved = 0.0
-        for _ in range(_MOVES):
-            call = _wider(self.call, lambda a: a * (1 + info.eps * rng.choice((-1, 1), a.shape)))
-            moved = max(moved, _distance(run(self.operation, function, call), self.want))
-        size = sum(w.size for w in self.want)
-        return max(moved / float(info.eps), float(info.tiny) * sqrt(size))
+        source = Source(
+            np.random.default_rng((self.seed, crc32(text.encode()))), self.dtype, self.data
+        )
+        return Truth(self.operation, self.operation.make(self.problem, source), self.dtype)
 
     @property
     def bound(self) -> float:
@@ -102,27 +133,14 @@ class Case:
 
     def judge(self, got: list[Array]) -> tuple[float, str]:
         """Relative error of results, and what else is wrong with them."""
-        for g, w in zip(got, self.want, strict=True):
-            dtype = np.dtype(self.dtype) if w.dtype.kind == "f" else w.dtype
-            if g.shape != w.shape or g.dtype != dtype:
-                return np.inf, f"{g.dtype} {g.shape} instead of {dtype} {w.shape}"
-            if w.dtype.kind != "f" and not np.array_equal(g, w):
-                return np.inf, f"{np.count_nonzero(g != w)} of {w.size} mask entries differ"
-        distance = _distance(got, self.want)
-        if distance == 0:
-            return 0.0, ""
-        norm = _distance(self.want, [np.zeros(())] * len(self.want))
-        if self.bound > 0 and not distance <= self.bound * norm:
-            norm = max(norm, self._guard)
-        error = distance / norm if norm > 0 else np.inf
-        return (error, "") if np.isfinite(distance) else (np.inf, "not finite where it should be")
+        return self.truth.judge(got, self.bound)
 
     def answer(self, implementation: Implementation) -> list[Array]:
         """What an implementation makes of it. CannotServe if it does not support the problem."""
         function = getattr(functional, self.operation.name)
         # Memory that is freed here is what the function is likely to be given for its result: an
         # element that is never written is then NaN, not what stood there after an earlier call.
-        for w in self.want:
+        for w in self.truth.want:
             np.full(w.shape, np.nan, self.dtype)
         with plans.only(self.operation.name, implementation):
-            return run(self.operation, function, self.call)
+            return run(self.operation, function, self.truth.call)

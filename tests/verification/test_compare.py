@@ -13,8 +13,9 @@ from fastcnn import functional, reference
 from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation
 from fastcnn.verification import compare
 from fastcnn.verification.bounds import BOUNDS, limit
+from fastcnn.verification.cases import Truth
 from fastcnn.verification.compare import NothingToCompare
-from fastcnn.verification.operations import DATA, OPERATIONS, Source
+from fastcnn.verification.operations import DATA, OPERATIONS, Call, Source
 from fastcnn.verification.problems import find
 from fastcnn.verification.random_problems import random_problem
 
@@ -217,17 +218,15 @@ def test_progress_ends_at_its_total():
 
 def test_sums_that_cancel_are_judged_by_what_they_add():
     """w = (1, -1) on a constant and a rounding: the result is all rounding error."""
-    from fastcnn.verification.cases import Case
-
-    case = Case(OPERATIONS["dense"], find("n1i3o1"), "mean-zero", "float32", 0)
     x = np.array([[1.0, 1.0, 1e-9]], np.float32)
     w = np.array([[1.0, -1.0, 1.0]], np.float32)
-    case.__dict__["call"] = case.call._replace(args=(x, w, None))
-    error, message = case.judge([np.array([[0.0]], np.float32)])
-    assert error < limit("dense", "float32", case.problem, "mean-zero")
+    truth = Truth(OPERATIONS["dense"], Call((x, w, None), {}), "float32")
+    bound = limit("dense", "float32", find("n1i3o1"), "mean-zero")
+    error, message = truth.judge([np.array([[0.0]], np.float32)], bound)
+    assert error < bound
     assert message == ""
-    error, _ = case.judge([np.array([[1e-5]], np.float32)])
-    assert error > limit("dense", "float32", case.problem, "mean-zero")
+    error, _ = truth.judge([np.array([[1e-5]], np.float32)], bound)
+    assert error > bound
 
 
 @pytest.mark.parametrize(
