@@ -82,26 +82,28 @@ def _cost(problem: Problem) -> float:
     return g.bytes(problem.itemsize) / _COPY_BYTES + flops / _PORTABLE_FLOPS
 
 
-def _conv_workspace(problem: Problem) -> int:
-    return import_module("fastcnn.kernels.cpu.portable").workspace(
-        problem.operation, problem.geometry, problem.itemsize
-    )
-
-
 def _no_workspace(problem: Problem) -> int:
     return 0
 
 
-def _portable(module: str, workspace: Callable[[Problem], int] = _no_workspace) -> Implementation:
-    return Implementation("portable", module, _anything, _cost, workspace)
+def _portable(module: str, scratch: bool = False) -> Implementation:
+    """The portable kernel of a file, which states its own workspace if it takes scratch memory."""
+
+    def workspace(problem: Problem) -> int:
+        kernel_file = import_module(f"fastcnn.kernels.{module}")
+        return kernel_file.workspace(problem.operation, problem.geometry, problem.itemsize)
+
+    return Implementation(
+        "portable", module, _anything, _cost, workspace if scratch else _no_workspace
+    )
 
 
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
-    "conv2d": [_portable("cpu.portable", _conv_workspace)],
-    "conv2d_input_grad": [_portable("cpu.portable", _conv_workspace)],
-    "conv2d_weight_grad": [_portable("cpu.portable", _conv_workspace)],
-    "conv2d_bias_grad": [_portable("cpu.sums")],
-    "max_pool2d": [_portable("cpu.pool")],
+    "conv2d": [_portable("cpu.portable", scratch=True)],
+    "conv2d_input_grad": [_portable("cpu.portable", scratch=True)],
+    "conv2d_weight_grad": [_portable("cpu.portable", scratch=True)],
+    "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
+    "max_pool2d": [_portable("cpu.pool", scratch=True)],
     "max_pool2d_grad": [_portable("cpu.pool")],
     "relu": [_portable("cpu.activation")],
     "relu_grad": [_portable("cpu.activation")],
@@ -114,7 +116,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
     "dense": [_portable("cpu.dense")],
     "dense_input_grad": [_portable("cpu.dense")],
     "dense_weight_grad": [_portable("cpu.dense")],
-    "dense_bias_grad": [_portable("cpu.sums")],
+    "dense_bias_grad": [_portable("cpu.sums", scratch=True)],
     "binary_cross_entropy": [_portable("cpu.loss")],
     "binary_cross_entropy_grad": [_portable("cpu.loss")],
     "binary_cross_entropy_with_logits": [_portable("cpu.loss")],

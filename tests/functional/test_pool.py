@@ -32,6 +32,7 @@ LAYERS = [
     PoolCase(None, 4, 12, 12, 2, None, "same_upper", 1, False),
     PoolCase(3, 7, 7, 7, 7, None, 0, 1, False),
     PoolCase(1, 1, 1, 1, 1, 3, 0, 2, True),
+    PoolCase(1, 2, 5, 6, 2, 2**40, 0, 1, False),
 ]
 
 

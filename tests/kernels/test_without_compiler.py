@@ -4,9 +4,18 @@ import os
 import subprocess
 import sys
 
-# Everything exact: whole numbers, over geometries that take each branch of the kernels.
+# Everything exact: whole numbers, over geometries that take each branch of the kernels. Memory that
+# the kernels and their callers allocate is full of NaN before: none may be read unwritten.
 EQUAL = """
 import numpy as np
+empty = np.empty
+
+def poisoned(shape, dtype=float, order="C"):
+    made = empty(shape, dtype, order)
+    made.fill(np.nan if made.dtype.kind == "f" else np.iinfo(made.dtype).max)
+    return made
+
+np.empty = poisoned
 from fastcnn import functional, reference
 from tests.functional.operations import CONVOLUTIONS, convolve
 from tests.geometries import ConvCase, PoolCase, pooling_data, small_integers
@@ -45,41 +54,59 @@ for case in (
     )
 """
 
-# What one chunk allocates is what the plan states.
+# What the first chunk allocates is what the plan states, or nearly: the input gradient's chunks
+# have as many taps as meet a pixel, which at a stride are fewer than the kernel has.
 WORKSPACE = """
 import numpy as np
-from fastcnn.geometry import conv2d_geometry
-from fastcnn.kernels.cpu import portable
+from fastcnn.geometry import Extent, conv2d_geometry, pool2d_geometry
+from fastcnn.kernels.cpu import pool, portable, sums
 from fastcnn.kernels.plans import plan
 
-sizes = []
-empty = np.empty
+sizes, used = [], []
 
-def recording(shape, dtype=float):
-    made = empty(shape, dtype)
-    sizes.append(made.nbytes)
-    return made
+def recording(allocate):
+    def call(*args):
+        made = allocate(*args)
+        sizes.append(made.nbytes)
+        return made
+    return call
 
 def first_chunk_only(chunk, tasks, work, *args):
-    np.empty = recording
+    allocators = np.empty, np.zeros
+    np.empty, np.zeros = map(recording, allocators)
     chunk(0, *args)
-    np.empty = empty
+    np.empty, np.zeros = allocators
     used.append(sum(sizes))
     sizes.clear()
 
-portable.launch = first_chunk_only
+for kernel_file in (pool, portable, sums):
+    kernel_file.launch = first_chunk_only
+
+def check(name, geometry, *arrays):
+    used.clear()
+    made = plan(name, geometry, "float32", "portable")
+    made.run(geometry, *arrays)
+    assert max(used) <= made.workspace <= 2 * max(used), (name, geometry, used, made.workspace)
+
+def zeros(*shapes):
+    return [np.zeros(shape, np.float32) for shape in shapes]
+
 for channels, filters in ((1, 1), (3, 5), (58, 4), (4, 58)):
     g = conv2d_geometry((1, channels, 4, 4), (filters, channels, 3, 3), (1, 2), 1)
-    x, w, y = (np.zeros(s, np.float32) for s in (g.input_shape, g.weight_shape, g.output_shape))
-    for name, arrays in (
-        ("conv2d", (x, w, None, y)),
-        ("conv2d_input_grad", (y, w, x)),
-        ("conv2d_weight_grad", (x, y, w)),
-    ):
-        used = []
-        made = plan(name, g, "float32", "portable")
-        made.run(g, *arrays)
-        assert max(used) <= made.workspace <= 2 * max(used), (name, g, used, made.workspace)
+    x, w, y = zeros(g.input_shape, g.weight_shape, g.output_shape)
+    check("conv2d", g, x, w, None, y)
+    check("conv2d_input_grad", g, y, w, x)
+    check("conv2d_weight_grad", g, x, y, w)
+for stride in (1, 2, 3, 50, 10**12):
+    g = pool2d_geometry((1, 2, 3, 41), 3, stride)
+    x, y = zeros(g.input_shape, g.output_shape)
+    mask = np.zeros(g.output_shape, np.uint8)
+    check("max_pool2d", g, x, y, mask)
+    check("max_pool2d_grad", g, y, mask, x)
+dy, db = zeros((2, 3, 20, 20), (3, 20, 20))
+check("conv2d_bias_grad", Extent(dy.shape), dy, db)
+dy, db = zeros((2, 5), (5,))
+check("dense_bias_grad", Extent(dy.shape), dy, db)
 """
 
 

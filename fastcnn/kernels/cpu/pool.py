@@ -62,7 +62,7 @@ def _max_chunk(plane, x, y, mask, starts, spans, g):
     # floats took four times as long.
     where = np.empty(Q, np.int32)
     width = (W + sw - 1) // sw
-    phases = np.empty(sw * width, x.dtype)
+    phases = np.empty(min(sw, W) * width, x.dtype)
     for p in range(P):
         best = y[(plane * P + p) * Q : (plane * P + p + 1) * Q]
         h0 = p * sh - top
@@ -160,3 +160,9 @@ def max_pool2d_grad(
         dy.reshape(-1), mask.reshape(-1), taps, dx.reshape(-1), bad, shape,
     )  # fmt: skip
     return int(bad.sum())
+
+
+def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
+    """Bytes that one thread of `max_pool2d` allocates: a row of positions and one sorted row."""
+    stride = g.stride[1]
+    return 4 * g.Q + itemsize * min(stride, g.W) * -(-g.W // stride)

@@ -7,6 +7,8 @@ dense_bias_grad    db[o] = sum over n of dY[n, o]
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from fastcnn.geometry import Extent
@@ -59,3 +61,8 @@ def dense_bias_grad(geometry: Extent, dy: np.ndarray, db: np.ndarray) -> None:
     """db (O,), written whole, from dy (N, O)."""
     n, o = geometry.shape
     _sum_rows(n, o, dy, db)
+
+
+def workspace(operation: str, geometry: Extent, itemsize: int) -> int:
+    """Bytes of float64 sums that one thread allocates at the most."""
+    return 8 * min(_COLUMNS, prod(geometry.shape[1:]))
