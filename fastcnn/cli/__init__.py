@@ -15,6 +15,7 @@ from typing import NoReturn
 import fastcnn
 
 COMMANDS = {
+    "demo": "train two networks on real images, on NumPy and on the kernels",
     "compare": "run every kernel against the reference on this machine",
 }
 
