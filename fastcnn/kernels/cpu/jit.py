@@ -16,9 +16,11 @@ compiles those on import.
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable
-from functools import cache
+from concurrent.futures import Future
+from functools import cache, partial
 from typing import Any
 
 import numba
@@ -43,9 +45,33 @@ def _warn_uncached(reason: str) -> None:
     )
 
 
+def _out_of_reach(compile_: Callable[..., Any], signature: Any) -> Any:
+    """Compile where no signal can interrupt it.
+
+    A KeyboardInterrupt inside Numba's compiler leaves its tables of types half filled, and nothing
+    compiles afterwards (seen on Numba 0.68.1). Python runs signal handlers in the main thread
+    alone: that thread only waits, and Ctrl-C ends the wait while the compilation goes on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return compile_(signature)
+    outcome: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(compile_(signature))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name="fastcnn-compiler").start()
+    return outcome.result()
+
+
 def _compile(py_func: Callable[..., Any], **options: Any) -> Any:
     dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False, **options)(py_func)
-    if config.DISABLE_JIT or os.environ.get("FASTCNN_CACHE") == "0":
+    if config.DISABLE_JIT:
+        return dispatcher
+    dispatcher.compile = partial(_out_of_reach, dispatcher.compile)
+    if os.environ.get("FASTCNN_CACHE") == "0":
         return dispatcher
     try:
         dispatcher._cache = KernelCache(py_func, _warn_uncached)

@@ -22,7 +22,7 @@ _COLUMNS = 512
 @kernel
 def _planes_chunk(k, dy, db, n, filters, pixels):
     """db[k]: all elements of filter k's planes."""
-    total = 0.0
+    total = np.float64(0)  # a plain 0.0 gives way to float32 where Numba is turned off
     for image in range(n):
         plane = dy[(image * filters + k) * pixels :]
         for i in range(pixels):
