@@ -62,7 +62,10 @@ def _out_of_reach(compile_: Callable[..., Any], signature: Any) -> Any:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=work, name="fastcnn-compiler").start()
+    try:
+        threading.Thread(target=work, name="fastcnn-compiler").start()
+    except RuntimeError:  # no more threads: the interpreter is shutting down, or at its limit
+        work()
     return outcome.result()
 
 
