@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import shape_of
-from fastcnn.arrays import Array, Output, expect_shape, floats
+from fastcnn.arrays import Array, Output, expect_shape, floats, type_name
 from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
 from fastcnn.kernels.plans import plan
 
@@ -89,7 +89,7 @@ def conv2d(
     batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), w.shape, stride, padding, dilation, groups)
     b = _check_bias(b, x, g)
-    chosen = plan("conv2d", g, x.dtype.name, algorithm)
+    chosen = plan("conv2d", g, type_name(x), algorithm)
     target = Output(g.output_shape if batched else g.output_shape[1:], x.dtype, out, (x, w, b))
     chosen.run(g, x, w, b, target.array)
     return target.result()
@@ -137,7 +137,7 @@ def conv2d_input_grad(
     batched = dy.ndim == 4
     g = conv2d_geometry(_batched(shape), w.shape, stride, padding, dilation, groups)
     _check_dy(dy, g, batched)
-    chosen = plan("conv2d_input_grad", g, dy.dtype.name, algorithm)
+    chosen = plan("conv2d_input_grad", g, type_name(dy), algorithm)
     target = Output(shape, dy.dtype, out, (dy, w))
     chosen.run(g, dy, w, target.array)
     return target.result()
@@ -182,7 +182,7 @@ def conv2d_weight_grad(
     batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), shape, stride, padding, dilation, groups)
     _check_dy(dy, g, batched)
-    chosen = plan("conv2d_weight_grad", g, x.dtype.name, algorithm)
+    chosen = plan("conv2d_weight_grad", g, type_name(x), algorithm)
     target = Output(shape, x.dtype, out, (x, dy))
     chosen.run(g, x, dy, target.array)
     return target.result()
@@ -215,6 +215,6 @@ def conv2d_bias_grad(dy: Any, per_pixel: bool = False) -> Array:
     if dy.ndim == 3:
         dy = dy[np.newaxis]
     db = np.empty(dy.shape[1:] if per_pixel else dy.shape[1], dy.dtype)
-    chosen = plan("conv2d_bias_grad", Extent(dy.shape), dy.dtype.name)
+    chosen = plan("conv2d_bias_grad", Extent(dy.shape), type_name(dy))
     chosen.run(chosen.problem.geometry, dy, db)
     return db

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import shape_of
-from fastcnn.arrays import Array, Output, expect_shape, floats, integers
+from fastcnn.arrays import Array, Output, expect_shape, floats, integers, type_name
 from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
 from fastcnn.kernels.plans import plan
 
@@ -64,7 +64,7 @@ def max_pool2d(
     x = floats(x, "x", (4, 3))
     g = _geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = g.output_shape[4 - x.ndim :]
-    chosen = plan("max_pool2d", g, x.dtype.name, algorithm)
+    chosen = plan("max_pool2d", g, type_name(x), algorithm)
     target = Output(shape, x.dtype, out, (x,))
     mask = np.empty(shape, g.mask_dtype)
     chosen.run(g, x, target.array, mask)
@@ -138,7 +138,7 @@ def max_pool2d_grad(
         mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
     )
     expect_shape(dy, "dy", mask.shape, "the output's shape of this pooling")
-    chosen = plan("max_pool2d_grad", g, dy.dtype.name, algorithm)
+    chosen = plan("max_pool2d_grad", g, type_name(dy), algorithm)
     target = Output(shape, dy.dtype, out, (dy, mask))
     bad = chosen.run(g, dy, mask, target.array)
     if bad:

@@ -34,11 +34,15 @@ class Plan:
     workspace: int
 
 
-@lru_cache(maxsize=_KEPT)
-def _plan(problem: Problem, algorithm: str) -> Plan:
-    implementation = choose(problem, algorithm)
+def _make(problem: Problem, implementation: Implementation) -> Plan:
     run = implementation.load(problem.operation)
     return Plan(problem, implementation, run, implementation.workspace(problem))
+
+
+@lru_cache(maxsize=_KEPT)
+def _plan(operation: str, geometry: Geometry, dtype: str, in_force: str, algorithm: str) -> Plan:
+    problem = Problem(operation, geometry, dtype, in_force)
+    return _make(problem, choose(problem, algorithm))
 
 
 class CannotServe(ValueError):
@@ -69,8 +73,7 @@ def _prescribed_plan(problem: Problem, implementation: Implementation) -> Plan:
     reason = implementation.supports(problem)
     if reason is not None:
         raise CannotServe(f"{implementation.name} cannot serve {problem}: {reason}")
-    run = implementation.load(problem.operation)
-    return Plan(problem, implementation, run, implementation.workspace(problem))
+    return _make(problem, implementation)
 
 
 def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto") -> Plan:
@@ -91,10 +94,10 @@ def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto"
     TypeError, ValueError
         From `selection.choose`, for an algorithm that does not exist or cannot serve.
     """
-    problem = Problem(operation, geometry, dtype, precision.current())
+    in_force = precision.current()
     prescribed = _prescribed.get()
     if prescribed is not None and prescribed[0] == operation:
-        return _prescribed_plan(problem, prescribed[1])
-    if not isinstance(algorithm, str):
-        choose(problem, algorithm)  # raises; an unhashable one would fail in the cache
-    return _plan(problem, algorithm)
+        return _prescribed_plan(Problem(operation, geometry, dtype, in_force), prescribed[1])
+    if not isinstance(algorithm, str):  # an unhashable one would fail in the cache
+        choose(Problem(operation, geometry, dtype, in_force), algorithm)  # raises
+    return _plan(operation, geometry, dtype, in_force, algorithm)
