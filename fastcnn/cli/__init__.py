@@ -17,6 +17,7 @@ import fastcnn
 COMMANDS = {
     "demo": "train two networks on real images, on NumPy and on the kernels",
     "compare": "run every kernel against the reference on this machine",
+    "bench": "measure every kernel beside NumPy, other libraries and the machine's limits",
 }
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -1,0 +1,143 @@
+"""Two runs held against each other: what got faster, slower, or stayed inside the noise.
+
+    slower    every time in the new interval is above every time in the old one, and the ratio of
+              the medians is above 1 + LEVEL; faster likewise
+    noise     everything else
+
+Only fastcnn's own rows count; peers and the machine's limits show whether the machine was the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import exp, fsum, log
+from typing import Any
+
+from fastcnn.benchmark.results import typical_limits
+from fastcnn.benchmark.statistics import LEVEL, Interval
+
+# From the operation and the problem, not the name of a layer: suites may be renamed.
+_KEY = ("operation", "problem", "dtype", "threads", "library", "side")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row in both runs.
+
+    Attributes
+    ----------
+    label : str
+    ratio : float
+        New median over old.
+    verdict : str
+        "faster", "slower", "noise", or "wrong" where the new run refused the result.
+    """
+
+    label: str
+    ratio: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows that two runs share.
+
+    Attributes
+    ----------
+    changes : list of Change
+        The slowest first.
+    only_old, only_new : int
+        Rows of one run alone.
+    machine : list of str
+        What speaks against comparing the two: another processor, clock, or peers' times.
+    """
+
+    changes: list[Change]
+    only_old: int
+    only_new: int
+    machine: list[str]
+
+    def beyond(self, bound: float) -> list[Change]:
+        """Rows that are wrong, or slower by more than this ratio and outside the noise."""
+        return [
+            c
+            for c in self.changes
+            if c.verdict == "wrong" or (c.verdict == "slower" and c.ratio > bound)
+        ]
+
+    def lines(self, bound: float) -> Iterator[str]:
+        """The comparison as text of at most 100 columns."""
+        counts = {v: [c for c in self.changes if c.verdict == v] for v in
+                  ("wrong", "slower", "faster", "noise")}  # fmt: skip
+        for verdict in ("wrong", "slower", "faster"):
+            for change in counts[verdict]:
+                mark = "  past the bound" if change in self.beyond(bound) else ""
+                yield f"{verdict:<7}{change.ratio:7.2f}  {change.label[:66]}{mark}"
+        yield ", ".join(f"{len(found)} {verdict}" for verdict, found in counts.items()) + (
+            f"; {self.only_old} rows only in the old run, {self.only_new} only in the new"
+        )
+        yield from self.machine
+
+
+def _interval(row: dict[str, Any]) -> Interval:
+    return Interval(row["median"], row["low"], row["high"])
+
+
+def verdict(old: Interval, new: Interval) -> str:
+    """How a new median stands to an old one."""
+    ratio = new.median / old.median
+    if old.overlaps(new) or abs(ratio - 1) <= LEVEL:
+        return "noise"
+    return "slower" if ratio > 1 else "faster"
+
+
+def _rows(content: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(row[name] for name in _KEY): row for row in content["rows"]}
+
+
+def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
+    """Compare the contents of two JSON files (`results.read`)."""
+    before, after = _rows(old), _rows(new)
+    timed = [key for key in before if before[key]["status"] == "ok"]
+    ours = [key for key in timed if before[key]["library"] == "fastcnn"]
+    changes = []
+    for key in ours:
+        if key not in after:
+            continue
+        row = after[key]
+        label = f"{row['layer']} {row['label']} {row['side']} {row['threads']}T {row['dtype']}"
+        if row["status"] == "ok":
+            one, other = _interval(before[key]), _interval(row)
+            changes.append(Change(label, other.median / one.median, verdict(one, other)))
+        else:
+            changes.append(Change(label, float("nan"), "wrong"))
+    changes.sort(key=lambda c: (c.verdict != "wrong", -c.ratio if c.ratio == c.ratio else 0.0))
+    mine = [key for key in after if after[key]["library"] == "fastcnn"]
+    peers = [
+        after[key]["median"] / before[key]["median"]
+        for key in timed
+        if before[key]["library"] != "fastcnn" and after.get(key, {}).get("status") == "ok"
+    ]
+    return Comparison(
+        changes,
+        sum(key not in after for key in ours),
+        sum(key not in before for key in mine),
+        list(_machines(old, new, peers)),
+    )
+
+
+def _machines(old: dict[str, Any], new: dict[str, Any], peers: list[float]) -> Iterator[str]:
+    cpus = old["machine"].get("cpu"), new["machine"].get("cpu")
+    if cpus[0] != cpus[1]:
+        yield f"another processor: {cpus[0]}, then {cpus[1]}"
+    before, after = typical_limits(old["limits"]), typical_limits(new["limits"])
+    for threads in before.keys() & after.keys():
+        for name, text in (("fma_gflops", "FMA peak"), ("copy_gbs", "copy bandwidth")):
+            one, other = before[threads][name], after[threads][name]
+            if one and other and abs(other / one - 1) > LEVEL:
+                yield f"the machine: {text} of {threads} threads was {one:.0f}, then {other:.0f}"
+    if peers:
+        mean = exp(fsum(map(log, peers)) / len(peers))
+        if abs(mean - 1) > LEVEL:
+            yield f"the machine: peers took {mean:.2f} times as long as in the old run"

@@ -1,0 +1,113 @@
+"""Workers as the runner sees them: one process per library and number of threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any, Protocol
+
+from fastcnn.benchmark.worker import Session
+
+# Every pool of threads that a library here may start.
+_THREAD_VARIABLES = (
+    "NUMBA_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
+
+
+class WorkerError(RuntimeError):
+    """A worker raised or died; has its traceback."""
+
+
+class Worker(Protocol):
+    """Something that does what a `Session` does, wherever it runs."""
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the session and return its result."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+def cores_for(threads: int) -> list[int]:
+    """The cores that every side with so many threads is pinned to: the first ones allowed.
+
+    Raises
+    ------
+    ValueError
+        More threads than cores.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    if threads > len(allowed):
+        raise ValueError(
+            f"{threads} threads asked for, but this process may use {len(allowed)} cores: "
+            "sides that share cores cannot be compared"
+        )
+    return allowed[:threads]
+
+
+class ProcessWorker:
+    """A library in a process of its own, pinned, with pools of `threads` threads.
+
+    Parameters
+    ----------
+    library : str
+    threads : int
+    """
+
+    def __init__(self, library: str, threads: int) -> None:
+        self.library, self.threads = library, threads
+        ours, theirs = Pipe()
+        fd = theirs.fileno()
+        cores = ",".join(str(core) for core in cores_for(threads))
+        environment = dict(os.environ)
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        # the package must be found from wherever the command was started
+        root = str(Path(__file__).parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(
+            part for part in (root, environment.get("PYTHONPATH", "")) if part
+        )
+        command = [sys.executable, "-m", "fastcnn.benchmark.worker"]
+        self._process = subprocess.Popen(
+            [*command, str(fd), library, str(threads), cores],
+            pass_fds=[fd], env=environment, stdin=subprocess.DEVNULL,
+            stdout=2,  # what libraries print is not our output
+        )  # fmt: skip
+        theirs.close()
+        self._pipe = ours
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        try:
+            self._pipe.send((method, arguments))
+            done, result = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            status = self._process.wait(timeout=10)
+            raise WorkerError(
+                f"the {self.library} process ended with status {status} during {method}"
+            ) from error
+        if not done:
+            raise WorkerError(f"{self.library}, {method}:\n{result}")
+        return result
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class LocalWorker:
+    """A session in this process: for tests, and for one library by itself."""
+
+    def __init__(self, library: str, threads: int) -> None:
+        self._session = Session(library, threads)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._session, method)(*arguments)
+
+    def close(self) -> None:
+        self._session.end()

@@ -1,0 +1,67 @@
+"""How a run is done: rounds, time per round, and when to stop adding more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of a run.
+
+    Attributes
+    ----------
+    threads : tuple of int
+    peers : tuple of str
+        Libraries beside fastcnn: keys of `sides.LIBRARIES`.
+    implementations : bool
+        Also measure what the selection lists have besides the automatic choice.
+    rounds, most_rounds : int
+        Every side gets so many rounds; then more, while a spread is above `spread`.
+    seconds : float
+        Of calls, per side and round; one call at the least.
+    spread : float
+        The width of the median's interval, relative to the median, at which rounds may end. Asked
+        of work that takes a millisecond or more.
+    pause : float
+        Seconds between two sides: OpenMP's and ONNX Runtime's threads spin for a few milliseconds
+        when they have nothing to do, and would take the next side's core.
+    patience : float
+        Seconds that a side which is more than twice as slow as ours may take in one case, once it
+        has had three rounds. Close contests get all their rounds whatever they take.
+    deadline : float or None
+        Cases that have not begun by then, in seconds, are left out, and named.
+    limits_every : float
+        Seconds after which the machine's limits are measured again.
+    """
+
+    threads: tuple[int, ...] = (1,)
+    peers: tuple[str, ...] = ()
+    implementations: bool = True
+    rounds: int = 8
+    most_rounds: int = 24
+    seconds: float = 0.05
+    spread: float = 0.05
+    pause: float = 0.02
+    patience: float = 3.0
+    deadline: float | None = None
+    limits_every: float = 120.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def quick(threads: tuple[int, ...], peers: tuple[str, ...]) -> Settings:
+    """Of `--quick`: two minutes on two cores, every peer beside us, eight rounds each."""
+    return Settings(
+        threads,
+        peers,
+        implementations=False,
+        most_rounds=16,
+        seconds=0.02,
+        pause=0.01,
+        patience=0.5,
+        deadline=105.0,
+        limits_every=40.0,
+    )

@@ -1,0 +1,84 @@
+"""fastcnn's own sides: the automatic choice, and every implementation in the selection list."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import fastcnn
+from fastcnn import functional
+from fastcnn.benchmark.cases import Case
+from fastcnn.benchmark.operations import Arrays
+from fastcnn.benchmark.sides.prepared import (
+    Prepared,
+    Unsupported,
+    with_namespace,
+    with_network,
+)
+from fastcnn.kernels.plans import only
+from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation, Problem, choose
+
+
+def selection_problem(case: Case) -> Problem:
+    """The case as the selection lists see it."""
+    geometry = case.problem.geometry  # type: ignore[union-attr]
+    return Problem(case.measured.function, geometry, case.dtype)
+
+
+def variants(case: Case) -> list[str]:
+    """ "auto", and every implementation that supports the problem but is not what auto takes."""
+    if not case.measured.function:
+        return ["auto"]
+    problem = selection_problem(case)
+    chosen = choose(problem)
+    others = [i for i in IMPLEMENTATIONS[problem.operation] if i.name != chosen.name]
+    return ["auto", *(i.name for i in others if i.supports(problem) is None)]
+
+
+def _implementation(variant: str, problem: Problem) -> Implementation:
+    if variant == "auto":
+        return choose(problem)
+    for candidate in IMPLEMENTATIONS[problem.operation]:
+        if candidate.name == variant:
+            reason = candidate.supports(problem)
+            if reason is not None:
+                raise Unsupported(reason)
+            return candidate
+    raise Unsupported(f"{problem.operation} has no implementation {variant!r}")
+
+
+def _pinned(operation: str, implementation: Implementation) -> Any:
+    """`functional`, with one operation on one implementation.
+
+    Operations that take `algorithm=` get it there, where the plan is kept between calls; for the
+    others `plans.only` serves, whose plan is made anew at each call.
+    """
+    function = getattr(functional, operation)
+
+    def call(*args: Any, **options: Any) -> Any:
+        with only(operation, implementation):
+            return function(*args, **options)
+
+    takes_it = "algorithm" in inspect.signature(function).parameters
+    pinned = partial(function, algorithm=implementation.name) if takes_it else call
+    return SimpleNamespace(**{**vars(functional), operation: pinned})
+
+
+def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepared:
+    """One of fastcnn's sides.
+
+    Frozen weights (`conv2d_frozen`) are a bare array here, which is packed at every call: where
+    `functional.conv2d` takes weights in packed form, this is the place that packs them once.
+    """
+    fastcnn.set_num_threads(threads)
+    if not case.measured.function:
+        return with_network(case, sets, "auto")
+    problem = selection_problem(case)
+    implementation = _implementation(variant, problem)
+    ops = functional if variant == "auto" else _pinned(problem.operation, implementation)
+    prepared = with_namespace(ops, case, sets)
+    prepared.algorithm = implementation.name
+    prepared.workspace = implementation.workspace(problem)
+    return prepared

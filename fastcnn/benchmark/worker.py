@@ -1,0 +1,210 @@
+"""The process of one library: prepares cases, answers the judge, and times calls when told to.
+
+Started as `python -m fastcnn.benchmark.worker FD LIBRARY THREADS CORES` by processes.py, it takes
+(method, arguments) over a pipe and sends back (True, result) or (False, text of the error). It
+imports one library only, so that thread pools and their settings are nobody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fastcnn.benchmark import judging, machine, sides
+from fastcnn.benchmark.cases import Case
+from fastcnn.benchmark.operations import Arrays
+from fastcnn.benchmark.sides.prepared import Prepared, Unsupported
+
+# Tiny calls: enough of them for a median, without filling memory with timings.
+_MOST_CALLS = 1000
+
+
+def _status(field: str) -> int:
+    """A figure of this process in bytes, such as VmRSS or VmHWM (its highest); 0 if unknown."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
+
+
+def _forget_peak() -> bool:
+    """Let the kernel start a new peak of resident memory from here; False where it cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+class Session:
+    """One library's side of a benchmark: what a worker does, also usable within a process.
+
+    Parameters
+    ----------
+    library : str
+        A key of `sides.LIBRARIES`.
+    threads : int
+    """
+
+    def __init__(self, library: str, threads: int) -> None:
+        self.library, self.threads = library, threads
+        self.module: Any = sides.module(library)
+        self._case: Case | None = None
+        self._sets: list[Arrays] = []
+        self._prepared: dict[str, Prepared] = {}
+        self._typical: dict[str, float] = {}
+
+    def begin(self, case: Case) -> list[str]:
+        """Take up a case; returns the names of this library's sides in it."""
+        self.end()
+        self._case = case
+        names: list[str] = self.module.variants(case)
+        if names:
+            self._sets = case.data()
+        return names
+
+    def end(self) -> None:
+        """Let go of the case and its memory."""
+        self._case, self._sets = None, []
+        self._prepared.clear()
+        self._typical.clear()
+        gc.collect()
+
+    def judge(self, case: Case, file: str) -> None:
+        """Write the reference's results, for `check`."""
+        judging.save(Path(file), judging.expected(case))
+
+    def prepare(self, side: str) -> dict[str, Any]:
+        """Make a side ready; {"reason": …} if it cannot serve."""
+        assert self._case is not None
+        try:
+            prepared = self.module.prepare(side, self._case, self._sets, self.threads)
+            prepared.run(0)  # compiles; some libraries only find here that they cannot
+        except Unsupported as error:
+            return {"reason": str(error)}
+        except Exception as error:  # a peer's failure is a fact about the peer
+            text = str(error).strip().splitlines() or [""]
+            return {"failed": f"{type(error).__name__}: {text[0]}"}
+        self._prepared[side] = prepared
+        return {"algorithm": prepared.algorithm, "workspace": prepared.workspace}
+
+    def check(self, side: str, file: str) -> dict[str, Any]:
+        """Hold a side against the judge's file, before and after its weights have changed.
+
+        The second time finds caches and packed weights that outlive a change in place.
+        """
+        assert self._case is not None
+        prepared, want = self._prepared[side], judging.load(Path(file))
+        error = judging.error(prepared.answer(0), want)
+        if self._case.measured.weights:
+            prepared.change()
+            error = max(error, judging.error(prepared.answer(0), judging.negated(want)))
+            prepared.change()
+        return judging.describe(self._case, error)
+
+    def warm(self, side: str) -> dict[str, Any]:
+        """Call a side until it is warm; peak memory is that of one warm call.
+
+        Returns
+        -------
+        dict
+            "seconds" of the last call; "peak_rss_bytes", the process's highest resident memory
+            during it (since it began where the system cannot say), and "extra_bytes", by how much
+            that is more than before: results and scratch memory that is not kept.
+        """
+        prepared = self._prepared[side]
+        prepared.run(1)
+        gc.collect()
+        before = _status("VmRSS")
+        fresh = _forget_peak()
+        start = time.perf_counter()
+        result = prepared.run(2)
+        seconds = time.perf_counter() - start
+        peak = _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        del result
+        self._typical[side] = seconds
+        extra = max(0, peak - before) if fresh and before else None
+        return {"seconds": seconds, "peak_rss_bytes": peak, "extra_bytes": extra}
+
+    def measure(self, side: str, seconds: float) -> list[float]:
+        """Time calls of a side for about so many seconds, at least one.
+
+        The input sets take turns and the weights change between calls; neither is timed. Work that
+        is short against the time given is called once before, because another process has had
+        the core, its caches and its clock.
+        """
+        prepared, spent = self._prepared[side], 0.0
+        timings: list[float] = []
+        if self._typical[side] < seconds / 4:
+            prepared.run(0)
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            while not timings or (spent < seconds and len(timings) < _MOST_CALLS):
+                number = len(timings) % len(self._sets)
+                start = time.perf_counter()
+                result = prepared.run(number)
+                elapsed = time.perf_counter() - start
+                del result
+                timings.append(elapsed)
+                spent += elapsed
+                prepared.change()
+            if len(timings) % 2 == 1:
+                prepared.change()  # sides of one library share their arrays
+        finally:
+            if enabled:
+                gc.enable()
+        self._typical[side] = median(timings)
+        return timings
+
+    def limits(self, at: float) -> dict[str, Any]:
+        """The machine's limits, with as many threads as this session has."""
+        import fastcnn
+        from fastcnn.benchmark import roofline
+
+        fastcnn.set_num_threads(self.threads)
+        return roofline.measure(self.threads, at).to_dict()
+
+    def machine(self) -> dict[str, Any]:
+        """Facts about the machine."""
+        return machine.facts()
+
+
+def serve(connection: Connection, library: str, threads: int) -> None:
+    """Answer until the other end of the pipe is gone."""
+    session: Session | None = None
+    while True:
+        try:
+            method, arguments = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            session = session or Session(library, threads)
+            answer = True, getattr(session, method)(*arguments)
+        except Exception:
+            answer = False, traceback.format_exc()
+        with contextlib.suppress(BrokenPipeError):
+            connection.send(answer)
+
+
+def main() -> None:
+    """Pin this process, then serve; nothing heavy is imported before."""
+    fd, library, threads, cores = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    serve(Connection(int(fd)), library, int(threads))
+
+
+if __name__ == "__main__":
+    main()

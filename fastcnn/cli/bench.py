@@ -1,0 +1,167 @@
+"""Measure every kernel beside the NumPy reference, other libraries and this machine's own limits.
+
+Each library runs in a process of its own, with the same number of threads on the same cores, in
+turns, after its result has been checked. Ctrl-C keeps what has been measured. Exit status 1 if a
+result of fastcnn was wrong, or --compare finds it slower.
+
+    fastcnn bench --quick                             two minutes, every installed peer
+    fastcnn bench --suite vgg16 --ops dx,dw --peers torch,ort --threads 1,2 --json new.json
+    fastcnn bench --problem n8c64h56k64r3p1           one layer of your own
+    fastcnn bench --compare old.json new.json         what got faster, slower, or is noise
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import fastcnn
+from fastcnn.benchmark import estimate, results, startup, table
+from fastcnn.benchmark.cases import Case, cases, quick_cases, suites
+from fastcnn.benchmark.comparison import compare
+from fastcnn.benchmark.operations import words
+from fastcnn.benchmark.runner import Run, check_peers
+from fastcnn.benchmark.settings import Settings, quick
+from fastcnn.benchmark.sides import PEERS, installed
+from fastcnn.cli.options import DTYPES, counts, names, output_file, problems
+from fastcnn.cli.progress import Progress
+from fastcnn.verification.problems import find
+
+_INTERRUPTED = 130
+# What a new version may be slower by before --compare fails.
+_BOUND = 1.05
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `fastcnn bench`."""
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--quick", action="store_true", help="a few layers, within two minutes")
+    what.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="two JSON files")
+    what.add_argument("--render", metavar="FILE", help="make --report of a JSON file again")
+    what.add_argument("--readme", metavar="FILE", help="write README's table from a JSON file")
+    add("--suite", type=names("suite", [*suites(), "all"]), metavar="NAMES",
+        help=f"all (the default), or some of {', '.join(suites())}")  # fmt: skip
+    add("--problem", type=problems, metavar="PROBLEMS",
+        help="these alone, by name (vgg16.conv3_2) or as strings (n8c64h56k64r3p1)")  # fmt: skip
+    add("--ops", type=names("operation", words()), metavar="NAMES",
+        help="such as forward,frozen,dx,dw,activations,losses,step (all by default)")  # fmt: skip
+    add("--peers", type=names("peer", [*PEERS, "none"]), metavar="NAMES",
+        help=f"some of {', '.join(PEERS)}, or none (all that are installed)")  # fmt: skip
+    add("--threads", type=counts, metavar="NUMBERS", help="such as 1,2 (all cores)")
+    add("--dtype", choices=DTYPES, default="float32")
+    add("--json", type=output_file, metavar="FILE", help="write the results, - to standard output")
+    add("--report", metavar="DIR", help="write index.html and plots there")
+    add("--bound", type=float, default=_BOUND, metavar="RATIO",
+        help=f"with --compare: slower than this fails ({_BOUND})")  # fmt: skip
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    peers = installed() if arguments.peers is None else arguments.peers
+    chosen = check_peers([peer for peer in peers if peer != "none"])
+    threads = tuple(arguments.threads or [fastcnn.get_num_threads()])
+    return quick(threads, chosen) if arguments.quick else Settings(threads, chosen)
+
+
+def _cases(arguments: argparse.Namespace) -> list[Case]:
+    if arguments.quick:
+        return quick_cases(arguments.ops, arguments.dtype)
+    own = [find(text) for text in arguments.problem or ()]
+    chosen = arguments.suite or ([] if own else ["all"])
+    if "all" in chosen:
+        chosen = list(suites())
+    return cases(chosen, arguments.ops, own, arguments.dtype)
+
+
+def _wants_startup(arguments: argparse.Namespace) -> bool:
+    if arguments.quick or arguments.problem:
+        return "startup" in (arguments.suite or ())
+    return not arguments.suite or bool({"startup", "all"} & set(arguments.suite))
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    found = compare(*(results.read(file) for file in arguments.compare))
+    print("\n".join(found.lines(arguments.bound)))
+    return 1 if found.beyond(arguments.bound) else 0
+
+
+def _write(arguments: argparse.Namespace, content: dict[str, Any]) -> None:
+    """What was asked for: JSON, report, and the table unless JSON goes to standard output."""
+    if arguments.json == "-":
+        from fastcnn.cli.options import write_json
+
+        write_json("-", content)
+    else:
+        if arguments.json:
+            results.write(arguments.json, content)
+        print("\n".join(table.lines(content)))
+    if arguments.report:
+        from fastcnn.benchmark.report import write_report
+
+        print(f"report: {write_report(content, Path(arguments.report))}", file=sys.stderr)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, compare or render, as asked."""
+    try:
+        if arguments.compare:
+            return _compare(arguments)
+        if arguments.render:
+            content = results.read(arguments.render)
+            _write(argparse.Namespace(json=None, report=arguments.report), content)
+            return 0
+        if arguments.readme:
+            from fastcnn.benchmark.readme import write_readme
+
+            print("\n".join(str(file) for file in write_readme(arguments.readme)))
+            return 0
+        settings, wanted = _settings(arguments), _cases(arguments)
+    except (ValueError, OSError) as error:
+        print(f"fastcnn bench: {error}", file=sys.stderr)
+        return 2
+    return _measure(arguments, settings, wanted)
+
+
+def _measure(arguments: argparse.Namespace, settings: Settings, wanted: list[Case]) -> int:
+    if arguments.report:
+        # a missing package or folder is found now, not after an hour
+        if find_spec("matplotlib") is None:
+            print("fastcnn bench: --report needs matplotlib: pip install 'fastcnn[bench]'",
+                  file=sys.stderr)  # fmt: skip
+            return 2
+        Path(arguments.report).mkdir(parents=True, exist_ok=True)
+    with_startup = _wants_startup(arguments)
+    if not wanted and not with_startup:
+        print("fastcnn bench: none of the operations runs on these problems", file=sys.stderr)
+        return 2
+    seconds = estimate.run_seconds(wanted, settings) + 60 * with_startup
+    sides = ", ".join(settings.peers) or "no peers"
+    print(
+        f"{len(wanted)} cases on {' and '.join(map(str, settings.threads))} threads beside "
+        f"{sides}: about {estimate.said(seconds)}",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+    status = 0
+    with Progress("benchmark") as progress, Run(wanted, settings, _shown(progress)) as this:
+        try:
+            if with_startup:
+                this.results.startup = startup.measure(lambda text: progress.update(0, 1, text))
+            this.execute()
+        except KeyboardInterrupt:
+            status = _INTERRUPTED
+    content = this.results.to_dict()
+    _write(arguments, content)
+    if any(row["library"] == "fastcnn" for row in this.results.refused):
+        return 1
+    return status
+
+
+def _shown(progress: Progress) -> Any:
+    def show(done: float, total: float, text: str) -> None:
+        left = estimate.said(max(0.0, total - done))
+        progress.update(round(done), round(total), f"{text}, about {left} left")
+
+    return show
