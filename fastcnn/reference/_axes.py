@@ -75,6 +75,8 @@ def integers(value: object, name: str, counts: tuple[int, ...], least: int) -> t
         raise ValueError(f"{name} must be {wanted}, but got {value!r}")
     if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}, but got {value!r}")
+    if max(numbers) >= 2**60:
+        raise ValueError(f"{name} must be below 2**60, but got {value!r}")
     return numbers
 
 

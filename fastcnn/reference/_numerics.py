@@ -64,7 +64,7 @@ def load(**operands: npt.ArrayLike | None) -> tuple[DType, list[Any]]:
     Parameters
     ----------
     **operands : array_like or None
-        The operands under the names the caller gave them; None passes through.
+        The operands under the names the caller gave them; None passes through for b, the bias.
 
     Returns
     -------
@@ -81,8 +81,10 @@ def load(**operands: npt.ArrayLike | None) -> tuple[DType, list[Any]]:
     arrays: dict[str, Array] = {}
     dtype: DType | None = None
     for name, operand in operands.items():
-        if operand is None:
+        if operand is None and name == "b":
             continue
+        if operand is None:
+            raise TypeError(f"{name} must be an array of float32 or float64, but got None")
         arrays[name] = np.asarray(operand)
         found = float_type(arrays[name], name)
         dtype = found if dtype is None else dtype
@@ -97,6 +99,14 @@ def load(**operands: npt.ArrayLike | None) -> tuple[DType, list[Any]]:
     computing = np.dtype(np.float64) if _precision.get() == "float64" else dtype
     loaded = {name: array.astype(computing, copy=False) for name, array in arrays.items()}
     return dtype, [loaded.get(name) for name in operands]
+
+
+def number(value: object, name: str) -> float:
+    """Read one real number, or raise the TypeError that says what was given instead."""
+    scalar = np.asarray(value)
+    if scalar.ndim or scalar.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be a number, but got {value!r}")
+    return float(scalar)
 
 
 def store(result: npt.ArrayLike, dtype: DType) -> Array:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from operator import index
+
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.array_utils import normalize_axis_index
 
-from ._numerics import Array, expect_shape, float_type, load, quiet, store
+from ._numerics import Array, expect_shape, float_type, load, number, quiet, store
 
 
 def relu(x: npt.ArrayLike) -> Array:
@@ -55,7 +58,9 @@ def relu_grad(dy: npt.ArrayLike, x: npt.ArrayLike, at_zero: float = 1.0) -> Arra
     dtype, (dy_, x_) = load(dy=dy, x=x)
     expect_shape(dy_, "dy", x_.shape, "like x")
     # dx = f'(x) dy, by selection: a derivative of 0 gives 0 even where dy is inf
-    at_kink = at_zero * dy_ if at_zero != 0 else np.zeros_like(dy_)
+    at_zero = number(at_zero, "at_zero")
+    with quiet():
+        at_kink = at_zero * dy_ if at_zero != 0 else np.zeros_like(dy_)
     return store(np.where(x_ < 0, 0, np.where(x_ == 0, at_kink, dy_)), dtype)
 
 
@@ -173,6 +178,13 @@ def shifted_exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
     return shifted, e, e.sum(axis=axis, keepdims=True)
 
 
+def _one_axis(axis: int, array: Array) -> int:
+    try:
+        return normalize_axis_index(index(axis), array.ndim)
+    except TypeError:
+        raise TypeError(f"axis must be an int, but got {axis!r}") from None
+
+
 def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
     """Softmax along one axis.
 
@@ -191,12 +203,12 @@ def softmax(x: npt.ArrayLike, axis: int = -1) -> Array:
     Raises
     ------
     TypeError
-        If x is neither float32 nor float64.
+        If x is neither float32 nor float64, or axis is no int.
     numpy.exceptions.AxisError
         If x has no such axis (a ValueError).
     """
     dtype, (x_,) = load(x=x)
-    _, e, total = shifted_exponentials(x_, axis)
+    _, e, total = shifted_exponentials(x_, _one_axis(axis, x_))
     return store(e / total, dtype)
 
 
@@ -225,6 +237,7 @@ def softmax_grad(dy: npt.ArrayLike, y: npt.ArrayLike, axis: int = -1) -> Array:
     """
     dtype, (dy_, y_) = load(dy=dy, y=y)
     expect_shape(dy_, "dy", y_.shape, "like y")
+    axis = _one_axis(axis, y_)
     with quiet():
         # dz_i = s_i (ds_i - sum_j s_j ds_j)
         return store(y_ * (dy_ - (y_ * dy_).sum(axis=axis, keepdims=True)), dtype)

@@ -86,8 +86,9 @@ def binary_cross_entropy(p: npt.ArrayLike, y: npt.ArrayLike, reduction: str = "m
         If the shapes differ, with advice, or for an unknown reduction.
     """
     dtype, p_, y_ = _load_pair(p=p, y=y)
-    # L = -y log p - (1 - y) log(1 - p)
-    losses = -(y_ * _clamped_log(p_) + (1 - y_) * _clamped_log(1 - p_))
+    with quiet():
+        # L = -y log p - (1 - y) log(1 - p)
+        losses = -(y_ * _clamped_log(p_) + (1 - y_) * _clamped_log(1 - p_))
     return _reduce(losses, reduction, p_.size, dtype)
 
 
@@ -105,8 +106,9 @@ def binary_cross_entropy_grad(p: npt.ArrayLike, y: npt.ArrayLike, reduction: str
     """
     dtype, p_, y_ = _load_pair(p=p, y=y)
     scale = _scale(reduction, p_.size)
-    # dp = (p - y) / (p (1 - p)) / m
-    return store((p_ - y_) / np.maximum(p_ * (1 - p_), SMALLEST_DIVISOR) / scale, dtype)
+    with quiet():
+        # dp = (p - y) / (p (1 - p)) / m
+        return store((p_ - y_) / np.maximum(p_ * (1 - p_), SMALLEST_DIVISOR) / scale, dtype)
 
 
 def binary_cross_entropy_with_logits(
@@ -229,8 +231,9 @@ def categorical_cross_entropy_grad(
     numpy.ndarray, the shape and type of p
     """
     dtype, p_, y_ = _load_classes(y, p=p)
-    # dp = -y / p / N
-    return store(-y_ / np.maximum(p_, SMALLEST_DIVISOR) / _scale(reduction, len(p_)), dtype)
+    with quiet():
+        # dp = -y / p / N
+        return store(-y_ / np.maximum(p_, SMALLEST_DIVISOR) / _scale(reduction, len(p_)), dtype)
 
 
 def categorical_cross_entropy_with_logits(

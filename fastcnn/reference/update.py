@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ._numerics import Array, expect_shape, load, store
+from ._axes import integers
+from ._numerics import Array, expect_shape, load, number, quiet, store
 
 
 def _check_in_place(**arrays: Array) -> None:
@@ -49,7 +50,9 @@ def sgd_step(w: Array, dw: npt.ArrayLike, learning_rate: float) -> Array:
     _check_in_place(w=w)
     dtype, (w_, dw_) = load(w=w, dw=dw)
     expect_shape(dw_, "dw", w.shape, "like w")
-    w[...] = store(w_ - learning_rate * dw_, dtype)
+    eta = number(learning_rate, "learning_rate")
+    with quiet():
+        w[...] = store(w_ - eta * dw_, dtype)
     return w
 
 
@@ -87,11 +90,20 @@ def momentum_step(
     _check_in_place(w=w, velocity=velocity)
     dtype, (w_, dw_, v) = load(w=w, dw=dw, velocity=velocity)
     expect_shape(dw_, "dw", w.shape, "like w")
-    v = momentum * v + dw_
-    direction = dw_ + momentum * v if nesterov else v
-    velocity[...] = store(v, dtype)
-    w[...] = store(w_ - learning_rate * direction, dtype)
+    eta, mu = number(learning_rate, "learning_rate"), number(momentum, "momentum")
+    with quiet():
+        v = mu * v + dw_
+        direction = dw_ + mu * v if nesterov else v
+        velocity[...] = store(v, dtype)
+        w[...] = store(w_ - eta * direction, dtype)
     return w
+
+
+def _decay(beta: float, name: str) -> float:
+    beta = number(beta, name)
+    if not 0 <= beta < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, but got {beta}")
+    return beta
 
 
 def adam_step(
@@ -130,18 +142,20 @@ def adam_step(
     TypeError
         As `sgd_step`.
     ValueError
-        As `sgd_step`, and if step is below 1.
+        As `sgd_step`, if step is below 1, or a beta not at least 0 and below 1.
     """
     _check_in_place(w=w, m=m, v=v)
-    if step < 1:
-        raise ValueError(f"expected step to count from 1, but got {step}")
+    (step,) = integers(step, "step", (1,), least=1)
     dtype, (w_, dw_, m_, v_) = load(w=w, dw=dw, m=m, v=v)
     expect_shape(dw_, "dw", w.shape, "like w")
-    m_ = beta_1 * m_ + (1 - beta_1) * dw_
-    v_ = beta_2 * v_ + (1 - beta_2) * dw_ * dw_
-    m_hat = m_ / (1 - beta_1**step)
-    v_hat = v_ / (1 - beta_2**step)
-    m[...] = store(m_, dtype)
-    v[...] = store(v_, dtype)
-    w[...] = store(w_ - learning_rate * m_hat / (np.sqrt(v_hat) + epsilon), dtype)
+    eta, eps = number(learning_rate, "learning_rate"), number(epsilon, "epsilon")
+    beta_1, beta_2 = _decay(beta_1, "beta_1"), _decay(beta_2, "beta_2")
+    with quiet():
+        m_ = beta_1 * m_ + (1 - beta_1) * dw_
+        v_ = beta_2 * v_ + (1 - beta_2) * dw_ * dw_
+        m_hat = m_ / (1 - beta_1**step)
+        v_hat = v_ / (1 - beta_2**step)
+        m[...] = store(m_, dtype)
+        v[...] = store(v_, dtype)
+        w[...] = store(w_ - eta * m_hat / (np.sqrt(v_hat) + eps), dtype)
     return w

@@ -91,5 +91,5 @@ def test_memory_of_another_shape():
 
 
 def test_steps_count_from_one():
-    with pytest.raises(ValueError, match="expected step to count from 1, but got 0"):
+    with pytest.raises(ValueError, match="step must be at least 1, but got 0"):
         adam_step(np.ones(2), np.ones(2), np.zeros(2), np.zeros(2), 0)
