@@ -12,10 +12,13 @@ Sides = tuple[int, int, int, int]  # top, bottom, left, right
 
 PADDING_STRINGS = ("valid", "same", "same_upper", "same_lower")
 
+# Kernels compute with 64-bit offsets: sums of a few such numbers still fit.
+_LIMIT = 2**60
+
 
 def _integers(value: Any, name: str, lengths: tuple[int, ...], least: int) -> tuple[int, ...]:
     """`value` as a tuple of ints of an allowed length; an int stands for all of them."""
-    if type(value) is int and value >= least:
+    if type(value) is int and least <= value < _LIMIT:
         return (value,) * lengths[0]
     wanted = " or ".join(["an int", *(f"{n} ints" for n in lengths)])
     given = f"{name} must be {wanted}, but got {value!r}"
@@ -33,6 +36,8 @@ def _integers(value: Any, name: str, lengths: tuple[int, ...], least: int) -> tu
         raise ValueError(given)
     if min(numbers) < least:
         raise ValueError(f"{name} must be at least {least}, but got {value!r}")
+    if max(numbers) >= _LIMIT:
+        raise ValueError(f"{name} must be below 2**60, but got {value!r}")
     return numbers
 
 
@@ -63,7 +68,9 @@ def real(value: Any, name: str) -> float:
     TypeError
         Anything else.
     """
-    if isinstance(value, Real) or getattr(value, "ndim", None) == 0:
+    if isinstance(value, Real) or (
+        getattr(value, "ndim", None) == 0 and value.dtype.kind in "biuf"
+    ):
         return float(value)
     raise TypeError(f"{name} must be a number, but got {value!r}")
 

@@ -153,10 +153,16 @@ def _softmax_gradients_chunk(task, z, y, dz, count, images, classes, share):
             dz_row[c] = (dz_row[c] / divisor - y_row[c]) / count
 
 
+def _total(sums: np.ndarray) -> float:
+    # losses of infinite targets cancel to NaN, which is no news
+    with np.errstate(invalid="ignore"):
+        return sums.sum()
+
+
 def _sum_elements(formula: int, p: np.ndarray, y: np.ndarray, losses: np.ndarray) -> float:
     sums = np.empty(chunks(p.size))
     launch_elements(_losses_chunk, TRANSCENDENTAL, p, y, losses, sums, formula)
-    return sums.sum()
+    return _total(sums)
 
 
 def _sum_images(logits: bool, p: np.ndarray, y: np.ndarray, losses: np.ndarray) -> float:
@@ -167,7 +173,7 @@ def _sum_images(logits: bool, p: np.ndarray, y: np.ndarray, losses: np.ndarray) 
         _images_chunk, len(sums), TRANSCENDENTAL * p.size,
         p.reshape(-1), y.reshape(-1), losses, sums, logits, images, classes, share,
     )  # fmt: skip
-    return sums.sum()
+    return _total(sums)
 
 
 def _gradients(
