@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from fastcnn import functional, reference
 from fastcnn.functional import mask_to_indices, mask_to_input, max_pool2d, max_pool2d_grad
 from fastcnn.kernels.selection import IMPLEMENTATIONS
-from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded, plan_for
+from tests.functional.operations import (
+    FLOATS,
+    POOLINGS,
+    Guarded,
+    geometry_of,
+    guarded,
+    implementations,
+    plan_for,
+)
 from tests.geometries import PoolCase, pool_cases, pooling_data, seeds, small_integers
 
 forward = pytest.mark.parametrize("algorithm", [e.name for e in IMPLEMENTATIONS["max_pool2d"]])
@@ -105,6 +113,11 @@ def test_backward(algorithm, case, dtype, seed):
 def test_backward_of_layers(algorithm, case):
     for dtype in FLOATS:
         assert_backward_equal(case, algorithm, dtype, 2)
+
+
+@pytest.mark.parametrize(("operation", "algorithm"), implementations(*POOLINGS))
+def test_layers_give_every_algorithm_something_to_do(operation, algorithm):
+    assert any(plan_for(case, operation, algorithm, np.float32) for case in LAYERS)
 
 
 @settings(deadline=None, max_examples=60)
