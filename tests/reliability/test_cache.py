@@ -162,6 +162,19 @@ def test_read_only_installation_and_home(read_only, run, tmp_path):
     assert err == ""
 
 
+def test_places_in_order(site, tmp_path):
+    """NUMBA_CACHE_DIR, `__pycache__` beside the source, the user's cache folder."""
+    beside, named, home = site / "fastcnn/kernels/cpu/__pycache__", tmp_path / "a", tmp_path / "b"
+    settings = {"PYTHONPATH": str(site), "XDG_CACHE_HOME": str(home)}
+    for cache, place in ((named, named), (None, beside), (None, home)):
+        finish(start("compilations", "quick_results", cache=cache, **settings))
+        places = {p: any(p.rglob("*.nbc")) for p in (named, beside, home) if p.exists()}
+        assert {p for p, found in places.items() if found} == {place}
+        shutil.rmtree(place)
+        if place == beside:
+            beside.write_text("in the way")
+
+
 def test_cache_folder_that_goes_away(run, tmp_path):
     cache = tmp_path / "cache"
     cache.mkdir()
@@ -200,6 +213,15 @@ def test_entries(tmp_path):
     new.flush()
     assert new.load("a") is None
     assert other.load("a") == "data a"
+
+
+def test_entries_for_another_processor_are_kept_beside(run, tmp_path):
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    _, digest = counted(run("compilations", "quick_results", cache=tmp_path))
+    count, _ = counted(run("compilations", "quick_results", cache=tmp_path, **other))
+    assert count > 0
+    assert counted(run("compilations", "quick_results", cache=tmp_path)) == (0, digest)
+    assert counted(run("compilations", "quick_results", cache=tmp_path, **other))[0] == 0
 
 
 def test_no_cache_on_request(run, tmp_path):

@@ -4,6 +4,7 @@ import sys
 
 import numba
 import numpy as np
+import pytest
 import work
 
 import fastcnn
@@ -24,6 +25,9 @@ def threads_used():
     return set(seen.tolist())
 
 
+fastcnn.functional.relu([1.0])  # too little work to wake a thread for
+with pytest.raises(ValueError, match="not initialized"):
+    numba.threading_layer()
 assert fastcnn.get_num_threads() == numba.config.NUMBA_NUM_THREADS == pool
 fastcnn.set_num_threads(first)  # before the first launch
 digests = {work.digest()}

@@ -1,0 +1,35 @@
+"""What `import fastcnn` costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.reliability.conftest import environment
+
+HEAVY = {"torch", "matplotlib", "rich", "sklearn", "skimage", "onnx", "cupy", "pandas", "PIL"}
+
+
+def test_cost_of_every_public_name(run):
+    """At most 0.15 s over importing numba; compiles nothing, loads no extra and no CUDA."""
+    runs = [json.loads(run("import_cost")) for _ in range(5)]
+    for _, compilations, loaded, cuda in runs:
+        assert compilations == 0
+        assert "fastcnn" in loaded
+        assert not HEAVY & set(loaded)
+        assert cuda == []
+    assert min(seconds for seconds, *_ in runs) <= 0.15
+
+
+def test_bare_import_loads_nothing_but_itself(compiled):
+    """Not even NumPy, until a name is used."""
+    code = "import sys; import fastcnn; print(*(m for m in ('numpy', 'numba') if m in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(compiled, {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (result.stdout, result.stderr) == ("\n", "")
