@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastcnn.arguments import pair
+from fastcnn.arguments import pair, whole
 from fastcnn.geometry import Conv2dGeometry, conv2d_geometry
 
 from .activations import activation_layer
 from .base import Array, Layer, Shape
 from .initializers import Initializer, check_initializer
-from .keras_arguments import check_data_format, functional_padding, positive
+from .keras_arguments import check_data_format, functional_padding
 
 
 class Conv2D(Layer):
@@ -80,13 +80,13 @@ class Conv2D(Layer):
         name: str | None = None,
     ) -> None:
         super().__init__(dtype=dtype, backend=backend, name=name)
-        self.filters = positive(filters, "filters")
+        self.filters = whole(filters, "filters")
         self.kernel_size = pair(kernel_size, "kernel_size")
         self.strides = pair(strides, "strides")
         self.padding = padding
         self.data_format = check_data_format(data_format)
         self.dilation_rate = pair(dilation_rate, "dilation_rate")
-        self.groups = positive(groups, "groups")
+        self.groups = whole(groups, "groups")
         self.activation = activation
         # Channels are the third axis from the end, of a batch and of one image.
         self.activation_layer = activation_layer(activation, -3, dtype=dtype, backend=backend)

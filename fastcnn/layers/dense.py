@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastcnn.arguments import whole
+
 from .activations import activation_layer
 from .base import Array, Layer, Shape
 from .initializers import Initializer, check_initializer
-from .keras_arguments import positive
 
 
 class Dense(Layer):
@@ -60,7 +61,7 @@ class Dense(Layer):
         name: str | None = None,
     ) -> None:
         super().__init__(dtype=dtype, backend=backend, name=name)
-        self.units = positive(units, "units")
+        self.units = whole(units, "units")
         self.activation = activation
         self.activation_layer = activation_layer(activation, -1, dtype=dtype, backend=backend)
         self.use_bias = bool(use_bias)

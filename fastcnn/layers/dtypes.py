@@ -22,6 +22,9 @@ def float_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 def expect_dtype(array: Any, name: str, dtype: np.dtype[Any], owner: str) -> Any:
     """`array` (nested lists as an array); TypeError with the fix unless it is of type `dtype`."""
+    # The usual case first: names of types cost more than a small layer's arithmetic.
+    if type(array) is np.ndarray and array.dtype == dtype:
+        return array
     if not hasattr(array, "dtype"):
         array = np.asarray(array)
     given = array.dtype

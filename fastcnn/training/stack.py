@@ -52,6 +52,7 @@ class Stack:
         self._seed = seed
         self._default_input_shape = default_input_shape
         self._input_shape: tuple[int, ...] = ()
+        self._parameters: dict[str, Array] = {}
         if input_shape is not None:
             self.build((None, *input_shape))
 
@@ -79,6 +80,8 @@ class Stack:
         rngs = np.random.default_rng(self._seed).spawn(len(self.layers))
         for layer, shape, rng in zip(self.layers, shapes, rngs, strict=False):
             layer.build(shape, rng)
+        # A parameter stays the same array for as long as its layer lives.
+        self._parameters = state.flat(self.layers, "parameters")
         self._input_shape = tuple(input_shape[1:])
         self.built = True
 
@@ -95,7 +98,7 @@ class Stack:
     def parameters(self) -> dict[str, Array]:
         """The live arrays: `0.weight`, `0.bias`, ..., by position in `layers`."""
         self._need_parameters()
-        return state.flat(self.layers, "parameters")
+        return dict(self._parameters)
 
     def gradients(self) -> dict[str, Array]:
         """What the last backward pass found (zeros before it), under the parameters' names.
