@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,19 @@ def _anything(problem: Problem) -> None:
 # Measured on one core of a Zen 5 machine (docs/performance.md); only their ratios matter.
 _PORTABLE_FLOPS = 20e9
 _COPY_BYTES = 8e9
+_POOL_STEP = 2e-9
+# Convolutions in float32, by least squares over all layers of the suites; seconds of the smallest
+# calls apart. Portable: FLOP/s, elements of columns per second.
+_PORTABLE_CONV_FLOPS = 75e9
+_COLUMNS = 1.2e9
+_PORTABLE_CALL = {"conv2d": 5.2e-6, "conv2d_input_grad": 8.5e-6, "conv2d_weight_grad": 5e-6}
+# implicit_gemm: FLOP/s of whole tiles; elements of B, of the result and of the weights per second.
+# Within a factor of two of what was measured but for three small layers.
+_TILE_FLOPS = 220e9
+_TAKEN = 6e9
+_STORED = 2.2e9
+_PACKED = 0.6e9
+_GEMM_CALL = 5.8e-6
 
 
 def _cost(problem: Problem) -> float:
@@ -82,11 +96,73 @@ def _cost(problem: Problem) -> float:
     return g.bytes(problem.itemsize) / _COPY_BYTES + flops / _PORTABLE_FLOPS
 
 
+def _pool_cost(problem: Problem) -> float:
+    """Memory, and what is done one by one: forward a window's cells, backward its entry."""
+    g = problem.geometry
+    assert isinstance(g, Pool2dGeometry)
+    steps = g.N * g.C * g.P * g.Q * (g.R * g.S if problem.operation == "max_pool2d" else 1)
+    return g.bytes(problem.itemsize) / _COPY_BYTES + steps * _POOL_STEP
+
+
+def _stated(name: str, module: str) -> Implementation:
+    """An implementation whose file states its refusals, cost and workspace."""
+
+    def ask(question: str) -> Callable[[Problem], Any]:
+        def answer(problem: Problem) -> Any:
+            statement = getattr(import_module(f"fastcnn.kernels.{module}"), question)
+            return statement(problem.operation, problem.geometry, problem.itemsize)
+
+        return answer
+
+    return Implementation(name, module, ask("refusal"), ask("cost"), ask("workspace"))
+
+
+def _convolution(problem: Problem) -> Conv2dGeometry:
+    assert isinstance(problem.geometry, Conv2dGeometry)
+    return problem.geometry
+
+
+def _conv_cost(problem: Problem) -> float:
+    """The products, and the columns that they are taken from."""
+    g = _convolution(problem)
+    rows = (g.C if problem.operation == "conv2d_input_grad" else g.K) // g.groups
+    seconds = g.flops / _PORTABLE_CONV_FLOPS + g.flops / (2 * rows) / _COLUMNS
+    moved = g.bytes(problem.itemsize) / _COPY_BYTES
+    return _PORTABLE_CALL[problem.operation] + problem.itemsize / 4 * seconds + moved
+
+
 def _no_workspace(problem: Problem) -> int:
     return 0
 
 
-def _portable(module: str, scratch: bool = False) -> Implementation:
+def _gemm_refusal(problem: Problem) -> str | None:
+    return import_module("fastcnn.kernels.cpu.implicit_gemm").refusal(
+        problem.operation, problem.geometry
+    )
+
+
+def _gemm_workspace(problem: Problem) -> int:
+    return import_module("fastcnn.kernels.cpu.implicit_gemm").workspace(
+        problem.operation, problem.geometry, problem.itemsize
+    )
+
+
+def _gemm_cost(problem: Problem) -> float:
+    """Whole register tiles multiplied, B's elements taken, results stored, weights packed."""
+    g = _convolution(problem)
+    forward = problem.operation == "conv2d"
+    rows = (g.K if forward else g.C) // g.groups
+    padded = import_module("fastcnn.kernels.cpu.microkernel").padded(rows)
+    taken = g.flops / (2 * rows)
+    stored = prod(g.output_shape if forward else g.input_shape)
+    weights = prod(g.weight_shape) * padded / rows
+    seconds = 2 * padded * taken / _TILE_FLOPS + taken / _TAKEN + stored / _STORED
+    return _GEMM_CALL + problem.itemsize / 4 * (seconds + weights / _PACKED)
+
+
+def _portable(
+    module: str, scratch: bool = False, cost: Callable[[Problem], float] = _cost
+) -> Implementation:
     """The portable kernel of a file, which states its own workspace if it takes scratch memory."""
 
     def workspace(problem: Problem) -> int:
@@ -94,17 +170,24 @@ def _portable(module: str, scratch: bool = False) -> Implementation:
         return kernel_file.workspace(problem.operation, problem.geometry, problem.itemsize)
 
     return Implementation(
-        "portable", module, _anything, _cost, workspace if scratch else _no_workspace
+        "portable", module, _anything, cost, workspace if scratch else _no_workspace
     )
 
 
+_PORTABLE_CONV = _portable("cpu.portable", scratch=True, cost=_conv_cost)
+_IMPLICIT_GEMM = Implementation(
+    "implicit_gemm", "cpu.implicit_gemm", _gemm_refusal, _gemm_cost, _gemm_workspace
+)
+
+_POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
+
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
-    "conv2d": [_portable("cpu.portable", scratch=True)],
-    "conv2d_input_grad": [_portable("cpu.portable", scratch=True)],
-    "conv2d_weight_grad": [_portable("cpu.portable", scratch=True)],
+    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM],
+    "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM],
+    "conv2d_weight_grad": [_PORTABLE_CONV],
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
-    "max_pool2d": [_portable("cpu.pool", scratch=True)],
-    "max_pool2d_grad": [_portable("cpu.pool")],
+    "max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],
+    "max_pool2d_grad": [_portable("cpu.pool", cost=_pool_cost), *_POOL_VECTORS],
     "relu": [_portable("cpu.activation")],
     "relu_grad": [_portable("cpu.activation")],
     "sigmoid": [_portable("cpu.activation")],

@@ -254,7 +254,7 @@ class _Residue:
     blocks: int
 
 
-def _meeting(
+def meeting(
     size: int, r: int, stride: int, dilation: int, before: int, residue: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Taps that reach the pixels of one residue along one axis, and where they read dY.
@@ -274,9 +274,9 @@ def _residues(g: Conv2dGeometry) -> list[_Residue]:
     channels, filters = g.C // g.groups, g.K // g.groups
     found = []
     for a in range(min(sh, g.H)):
-        rows, row_offsets, gh = _meeting(g.H, g.R, sh, dh, top, a)
+        rows, row_offsets, gh = meeting(g.H, g.R, sh, dh, top, a)
         for b in range(min(sw, g.W)):
-            cols, col_offsets, gw = _meeting(g.W, g.S, sw, dw, left, b)
+            cols, col_offsets, gw = meeting(g.W, g.S, sw, dw, left, b)
             taps = tap_table(filters, row_offsets, col_offsets)
             sizes = (g.groups, channels, len(taps), _depth(len(taps)))
             shape = np.array((g.K, g.P, g.Q, 1, 1, *sizes, gh, gw, g.H, g.W, a, b, sh, sw))

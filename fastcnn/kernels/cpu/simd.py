@@ -1,4 +1,4 @@
-"""Vector code by hand: the machine's vectors, and a small emitter of LLVM IR for them.
+"""Vector code by hand: a small emitter of LLVM IR.
 
 The only file that imports llvmlite. An @intrinsic made here must be a module global of the file
 that calls it: Numba does not find the cached form of one that a closure captured.
@@ -6,75 +6,23 @@ that calls it: Numba does not find the cached form of one that a closure capture
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.jit import config
-
-
-@dataclass(frozen=True)
-class VectorUnit:
-    """What a processor's vector instructions offer, and the register tile that suits them.
-
-    Attributes
-    ----------
-    name : str
-    features : frozenset of str
-        LLVM's names of the features that it takes.
-    bytes : int
-        Size of a vector.
-    rows, vectors : int
-        A tile of rows x vectors accumulators: enough to hide the latency of a multiply-add (4
-        cycles, two a cycle: 8 accumulators at least), few enough to leave registers for the
-        vectors of B and one element of A.
-    """
-
-    name: str
-    features: frozenset[str]
-    bytes: int
-    rows: int
-    vectors: int
-
-    def lanes(self, itemsize: int) -> int:
-        """Elements of this size in a vector."""
-        return self.bytes // itemsize
-
-
-# Widest first. Tiles: 28 of 32 registers, 12 of 16, 16 of 32 (NEON multiplies by an element of a
-# register, so that A's rows are loaded as vectors and need registers too).
-UNITS = (
-    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2),
-    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2),
-    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2),
-)
-
-
-@cache
-def vector_unit() -> VectorUnit | None:
-    """The widest unit that Numba compiles for here; None if it is in no table, or nothing compiles.
-
-    Numba's own target is asked, not the processor, so that NUMBA_CPU_FEATURES counts.
-    """
-    if config.DISABLE_JIT:
-        return None
-    triple, _, listed = cpu_target.target_context.codegen().magic_tuple()
-    features = {name[1:] for name in listed.split(",") if name.startswith("+")}
-    if triple.startswith(("aarch64", "arm64")):
-        features.add("neon")  # part of the architecture, not always listed
-    return next((unit for unit in UNITS if unit.features <= features), None)
-
+from fastcnn.kernels.cpu.units import vector_unit
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
+
+
+def llvm_type(element):
+    """LLVM's type of numba.types.float32 or float64."""
+    return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
 
 class Emitter:
@@ -112,37 +60,93 @@ class Emitter:
     def load(self, pointer):
         """The vector at a pointer aligned to its elements only."""
         place = self.builder.bitcast(pointer, self.vector.as_pointer())
-        return self.builder.load(place, align=self.element_bytes)
+        return self.builder.load(place, align=self.element_bytes, typ=self.vector)
 
     def store(self, vector, pointer):
         place = self.builder.bitcast(pointer, self.vector.as_pointer())
         self.builder.store(vector, place, align=self.element_bytes)
 
     @property
-    def element_bytes(self) -> int:
+    def element_bytes(self):
         return 4 if isinstance(self.element, ir.FloatType) else 8
 
     def broadcast(self, pointer):
         """The element at a pointer in every lane."""
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        value = self.builder.load(pointer, align=self.element_bytes)
+        value = self.builder.load(pointer, align=self.element_bytes, typ=self.element)
+        return self._splat(value, self.vector)
+
+    def _splat(self, value, kind):
+        undefined = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
         everywhere = ir.Constant(ir.VectorType(_LANE, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, undefined, everywhere)
 
+    def _call(self, name, result, arguments):
+        """Call LLVM's intrinsic of this name for vectors of this length."""
+        kind = "f32" if self.element_bytes == 4 else "f64"
+        signature = ir.FunctionType(result, [argument.type for argument in arguments])
+        name = f"llvm.{name}".format(vector=f"v{self.lanes}{kind}")
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, arguments)
+
     def fma(self, a, b, c):
         """a*b + c in one rounding."""
-        kind = "f32" if self.element_bytes == 4 else "f64"
-        signature = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fma.v{self.lanes}{kind}"
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self.builder.call(function, [a, b, c])
+        return self._call("fma.{vector}", self.vector, [a, b, c])
+
+    def between(self, first, last):
+        """Mask of the lanes first … last-1."""
+        return self.builder.and_(self._below(last, "<"), self._below(first, ">="))
+
+    def _below(self, bound, sign):
+        kind = ir.VectorType(_LANE, self.lanes)
+        numbers = ir.Constant(kind, list(range(self.lanes)))
+        bounds = self._splat(self.builder.trunc(bound, _LANE), kind)
+        return self.builder.icmp_signed(sign, numbers, bounds)
+
+    def masked_load(self, pointer, mask, otherwise):
+        """Lanes of the mask from memory, the others from `otherwise`; reads nothing else."""
+        align = ir.Constant(_LANE, self.element_bytes)
+        arguments = [pointer, align, mask, otherwise]
+        return self._call("masked.load.{vector}.p0", self.vector, arguments)
+
+    def masked_store(self, vector, pointer, mask):
+        """Lanes of the mask to memory; writes nothing else."""
+        arguments = [vector, pointer, ir.Constant(_LANE, self.element_bytes), mask]
+        self._call("masked.store.{vector}.p0", ir.VoidType(), arguments)
+
+    def _every(self, pointer, step):
+        """Pointers to every `step`-th element."""
+        kind = ir.VectorType(_INT, self.lanes)
+        numbers = ir.Constant(kind, list(range(self.lanes)))
+        offsets = self.builder.mul(numbers, self._splat(step, kind))
+        base = self.builder.ptrtoint(pointer, _INT)
+        size = ir.Constant(kind, [self.element_bytes] * self.lanes)
+        places = self.builder.add(self._splat(base, kind), self.builder.mul(offsets, size))
+        return self.builder.inttoptr(places, ir.VectorType(ir.PointerType(), self.lanes))
+
+    def gather(self, pointer, step, mask, otherwise):
+        """As `masked_load`, lane i from element i*step."""
+        align = ir.Constant(_LANE, self.element_bytes)
+        arguments = [self._every(pointer, step), align, mask, otherwise]
+        return self._call("masked.gather.{vector}." + f"v{self.lanes}p0", self.vector, arguments)
+
+    def scatter(self, vector, pointer, step, mask):
+        """As `masked_store`, lane i to element i*step."""
+        align = ir.Constant(_LANE, self.element_bytes)
+        arguments = [vector, self._every(pointer, step), align, mask]
+        name = "masked.scatter.{vector}." + f"v{self.lanes}p0"
+        self._call(name, ir.VoidType(), arguments)
+
+    def evens(self, low, high):
+        """Lanes 0, 2, 4 … of two vectors in a row."""
+        picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(0, 2 * self.lanes, 2)))
+        return self.builder.shuffle_vector(low, high, picked)
 
     def add(self, a, b):
         return self.builder.fadd(a, b)
 
     @contextmanager
-    def loop(self, count: Any, carried: Sequence[Any]) -> Iterator[Loop]:
+    def loop(self, count, carried):
         """A loop of `count` rounds, at least one, that carries values from round to round.
 
         Yields a Loop: `number` and `values` are this round's; assign `next` before the block ends.
@@ -178,7 +182,7 @@ class Loop:
         self.next = values
 
 
-def tile_product(element: Any, lanes: int, rows: int, vectors: int) -> Any:
+def tile_product(element, lanes, rows, vectors):
     """Make the intrinsic C += A B on one register tile, float32 or float64.
 
     `product(depth, a, b, c)`: c (rows, vectors*lanes) += sum over k of a[k, row] * b[k, column],
@@ -192,7 +196,6 @@ def tile_product(element: Any, lanes: int, rows: int, vectors: int) -> Any:
     lanes, rows, vectors : int
         Elements per vector; the tile's size.
     """
-    llvm_element = ir.FloatType() if element == types.float32 else ir.DoubleType()
 
     def typer(typingctx, depth, a, b, c):
         for array in (a, b, c):
@@ -200,11 +203,14 @@ def tile_product(element: Any, lanes: int, rows: int, vectors: int) -> Any:
                 return None
 
         def codegen(context, builder, signature, arguments):
-            emit = Emitter(context, builder, llvm_element, lanes)
-            _, *array_types = signature.args
-            pointers = [emit.data(t, v) for t, v in zip(array_types, arguments[1:], strict=True)]
-            a_, b_, c_ = pointers
-            _emit_tile(emit, arguments[0], a_, b_, c_, rows, vectors)
+            emit = Emitter(context, builder, llvm_type(element), lanes)
+            depth, *arrays = arguments
+            data = [emit.data(t, v) for t, v in zip(signature.args[1:], arrays, strict=True)]
+            step, start = emit.index(vectors * lanes), [emit.zero()] * (rows * vectors)
+            totals = multiply_tile(emit, depth, data[0], data[1], step, rows, vectors, start)
+            for i, total in enumerate(totals):
+                place = emit.at(data[2], emit.index(i * lanes))
+                emit.store(emit.add(emit.load(place), total), place)
             return context.get_dummy_value()
 
         return types.void(types.intp, a, b, c), codegen
@@ -212,12 +218,16 @@ def tile_product(element: Any, lanes: int, rows: int, vectors: int) -> Any:
     return intrinsic(typer)
 
 
-def _emit_tile(emit, depth, a, b, c, rows, vectors):
+def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start):
+    """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of b[k*b_step …].
+
+    Emits a loop of `depth` rounds, at least one, and returns the totals: per round `vectors` loads
+    of B, `rows` broadcasts of A, rows x vectors multiply-adds, all totals in registers.
+    """
     builder, lanes = emit.builder, emit.lanes
-    tile = [(row, v) for row in range(rows) for v in range(vectors)]
-    with emit.loop(depth, [emit.zero()] * len(tile)) as loop:
+    with emit.loop(depth, start) as loop:
         row_of_a = emit.at(a, builder.mul(loop.number, emit.index(rows)))
-        row_of_b = emit.at(b, builder.mul(loop.number, emit.index(vectors * lanes)))
+        row_of_b = emit.at(b, builder.mul(loop.number, b_step))
         bs = [emit.load(emit.at(row_of_b, emit.index(v * lanes))) for v in range(vectors)]
         loop.next = []
         for row in range(rows):
@@ -225,12 +235,10 @@ def _emit_tile(emit, depth, a, b, c, rows, vectors):
             for v in range(vectors):
                 total = loop.values[row * vectors + v]
                 loop.next.append(emit.fma(factor, bs[v], total))
-    for (row, v), total in zip(tile, loop.next, strict=True):
-        place = emit.at(c, emit.index((row * vectors + v) * lanes))
-        emit.store(emit.add(emit.load(place), total), place)
+    return loop.next
 
 
-def peak_tile() -> Any:
+def peak_tile():
     """`tile_product` in float32 for this machine's unit; None where there is none.
 
     Assign it to a module global of the file that calls it.
@@ -244,3 +252,12 @@ def peak_tile() -> Any:
 def vector_type(element: Any, lanes: int) -> Any:
     """LLVM's type of `lanes` elements; calling it with a list of numbers makes a constant."""
     return ir.VectorType(element, lanes)
+
+
+def prefetch_line(builder: Any, pointer: Any, write: bool) -> None:
+    """Fetch the cache line at a pointer, to be read or written; a bad pointer does no harm."""
+    number = ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    into_all_caches, data = number(3), number(1)
+    builder.call(function, [pointer, number(int(write)), into_all_caches, data])

@@ -1,0 +1,123 @@
+"""Convolution and its input gradient as products on register tiles (tiled_product.py).
+
+    forward       row = filter, tap = (c, r, s), the grid is Y
+    input grad    row = channel, tap = (k, r, s); one product for each residue of dX's rows and
+                  columns modulo the stride, with its own grid and taps (portable.py says why)
+
+There is no im2col in memory, nothing is multiplied by an inserted zero, and images are not padded:
+padding is zeros that the columns of a tap are filled up with.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from fastcnn.geometry import Conv2dGeometry
+from fastcnn.kernels.cpu.portable import meeting
+from fastcnn.kernels.cpu.tiled_product import Product, run, tabulate
+from fastcnn.kernels.cpu.units import vector_unit
+
+# Rows per group that fill enough of a register tile.
+LEAST_ROWS = 4
+
+
+def _taps(
+    rows: np.ndarray, row_offsets: np.ndarray, cols: np.ndarray, col_offsets: np.ndarray, S: int
+) -> np.ndarray:
+    """(positions, 3): row offset, column offset and place in the kernel's plane."""
+    table = np.empty((len(rows), len(cols), 3), np.int64)
+    table[..., 0] = np.reshape(row_offsets, (-1, 1))
+    table[..., 1] = col_offsets
+    table[..., 2] = rows[:, np.newaxis] * S + cols
+    return table.reshape(-1, 3)
+
+
+@lru_cache(maxsize=256)
+def _forward(g: Conv2dGeometry, itemsize: int) -> Product:
+    (dh, dw), (top, _, left, _) = g.dilation, g.padding
+    r, s = np.arange(g.R), np.arange(g.S)
+    taps = _taps(r, r * dh - top, s, s * dw - left, g.S)
+    channels, rows, plane = g.C // g.groups, g.K // g.groups, g.R * g.S
+    source, grid = (g.C, g.H, g.W, *g.stride), (g.P, g.Q)
+    if plane == 1 and g.stride == (1, 1) and not any(g.padding):
+        source, grid = (g.C, 1, g.H * g.W, 1, 1), (1, g.P * g.Q)  # rows join: fewer pieces
+    return tabulate(
+        rows, channels, g.groups, taps, (channels * plane, plane, rows * channels * plane),
+        source, (g.N, *grid), (g.K, *grid, 0, 0, 1, 1), itemsize,
+    )  # fmt: skip
+
+
+def conv2d(
+    geometry: Conv2dGeometry, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray
+) -> None:
+    """y = conv(x, w) + b, written whole; shapes as in `fastcnn.functional.conv2d`, batched."""
+    if y.size:
+        bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
+        run(_forward(geometry, x.itemsize), x, w, bias, y)
+
+
+@lru_cache(maxsize=256)
+def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[list[Product], bool]:
+    """The products of an input gradient, and whether they leave out pixels that no tap reaches."""
+    (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
+    channels, rows, plane = g.K // g.groups, g.C // g.groups, g.R * g.S
+    found, gaps = [], False
+    for a in range(min(sh, g.H)):
+        r, row_offsets, grid_h = meeting(g.H, g.R, sh, dh, top, a)
+        for b in range(min(sw, g.W)):
+            s, col_offsets, grid_w = meeting(g.W, g.S, sw, dw, left, b)
+            taps = _taps(r, row_offsets, s, col_offsets, g.S)
+            if not len(taps):
+                gaps = True
+                continue
+            out = (g.C, g.H, g.W, a, b, sh, sw)
+            found.append(
+                tabulate(
+                    rows,
+                    channels,
+                    g.groups,
+                    taps,
+                    (plane, rows * plane, channels * rows * plane),
+                    (g.K, g.P, g.Q, 1, 1),
+                    (g.N, grid_h, grid_w),
+                    out,
+                    itemsize,
+                )
+            )
+    return found, gaps
+
+
+def conv2d_input_grad(
+    geometry: Conv2dGeometry, dy: np.ndarray, w: np.ndarray, dx: np.ndarray
+) -> None:
+    """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride."""
+    if dx.size:
+        products, gaps = _residues(geometry, dy.itemsize)
+        if gaps:
+            dx.fill(0)
+        for product in products:
+            run(product, dy, w, np.empty(0, dy.dtype), dx)
+
+
+def refusal(operation: str, g: Conv2dGeometry) -> str | None:
+    """Why it cannot serve a geometry; None if it can."""
+    if vector_unit() is None:
+        return "no vector unit that is known here, or nothing is compiled"
+    rows = (g.K if operation == "conv2d" else g.C) // g.groups
+    if g.groups > 1 and rows < LEAST_ROWS:
+        what = "filters" if operation == "conv2d" else "channels"
+        return f"{rows} {what} per group fill too little of a register tile: {LEAST_ROWS} needed"
+    return None
+
+
+def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
+    """Bytes that one thread allocates at the most: a chunk of B, a block of C, a table of pieces.
+
+    The packed weights, as large as w but for padding, are shared by all threads and not counted.
+    """
+    if not g.N or not g.C * g.H * g.W:
+        return 0
+    products = [_forward(g, itemsize)] if operation == "conv2d" else _residues(g, itemsize)[0]
+    return max((p.scratch for p in products), default=0)

@@ -1,0 +1,211 @@
+"""The register-tile product that carries the large convolutions, and moves of vectors under masks.
+
+The product, in the manner of BLIS's microkernels (Van Zee and van de Geijn 2015). For a tile of
+`rows` x COLUMNS elements, COLUMNS = vectors * lanes,
+
+    C[m, j] = (C[m, j] if accumulate else 0)
+              + sum over o < rounds, k < depth of a[(o*depth + k)*rows + m] * b[o*jump + k*step + j]
+
+- rounds and depth are at least 1; a, b and c are flat arrays of one type, float32 or float64, with
+  an offset each, in elements; nothing need be aligned beyond its elements.
+- A is packed: rounds * depth * rows elements, read in order. Each row of B is COLUMNS elements in a
+  row; B's rows are `step` apart within a round and `jump` from round to round. C is packed: rows *
+  COLUMNS elements, read only if accumulate, written whole.
+- Every element is added up in the order of o, then k, with one rounding for each multiply-add: the
+  bits depend on nothing else.
+- Tiles are always whole. What lies beyond an image's last pixel or a layer's last filter is zeros
+  in A or B and is left where it is in C: the moves below take and put only the lanes that they are
+  told of, so that the arrays of a caller are never read or written beyond their ends.
+- Two tiles, for what remains too: `tall_product` has unit.rows rows, `short_product`
+  unit.short_rows.
+
+`cover` says which of the two to use for how many rows.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_tile
+from fastcnn.kernels.cpu.units import known_unit
+
+
+def _emitter(context, builder, dtype):
+    unit = known_unit()
+    return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
+
+
+def _moves(*arrays):
+    """Whether these can be the arrays of an operation here."""
+    kinds = {a.dtype for a in arrays if isinstance(a, types.Array) and a.layout == "C"}
+    all_arrays = all(isinstance(a, types.Array) for a in arrays)
+    return all_arrays and len(kinds) == 1 and kinds <= {types.float32, types.float64}
+
+
+def emit_product(emit, rows, vectors, sizes, pointers, accumulate):
+    """Emit the product of this file's text; sizes are (rounds, depth, step, jump)."""
+    builder = emit.builder
+    rounds, depth, step, jump = sizes
+    a, b, c = pointers
+    places = [emit.at(c, emit.index(i * emit.lanes)) for i in range(rows * vectors)]
+    before = builder.block
+    with builder.if_then(accumulate):
+        loaded = [emit.load(place) for place in places]
+        during = builder.block
+    start = []
+    for value in loaded:
+        total = builder.phi(emit.vector)
+        total.add_incoming(emit.zero(), before)
+        total.add_incoming(value, during)
+        start.append(total)
+    round_of_a = builder.mul(depth, emit.index(rows))
+    with emit.loop(rounds, start) as loop:
+        in_a = emit.at(a, builder.mul(loop.number, round_of_a))
+        in_b = emit.at(b, builder.mul(loop.number, jump))
+        loop.next = multiply_tile(emit, depth, in_a, in_b, step, rows, vectors, loop.values)
+    for place, total in zip(places, loop.next, strict=True):
+        emit.store(total, place)
+
+
+def _product(rows_of):
+    def typer(typingctx, rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate):
+        if not _moves(a, b, c):
+            return None
+
+        def codegen(context, builder, signature, arguments):
+            emit = _emitter(context, builder, a.dtype)
+            rounds, depth, av, a0, bv, b0, step, jump, cv, c0, accumulate = arguments
+            pointers = [
+                emit.at(emit.data(kind, value), offset)
+                for kind, value, offset in ((a, av, a0), (b, bv, b0), (c, cv, c0))
+            ]
+            unit = known_unit()
+            sizes = (rounds, depth, step, jump)
+            emit_product(emit, rows_of(unit), unit.vectors, sizes, pointers, accumulate)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(i, i, a, i, b, i, i, i, c, i, types.boolean), codegen
+
+    return intrinsic(typer)
+
+
+tall_product: Any = _product(lambda unit: unit.rows)
+short_product: Any = _product(lambda unit: unit.short_rows)
+
+
+def _take(stride):
+    """Make the intrinsic that takes vectors out of planes.
+
+    `take(count, source, s0, plane, stride, target, t0, t_step, first, last, fresh)`: for n < count,
+    lanes first … last-1 of the vector at target[t0 + n*t_step] = source[s0 + n*plane + lane*stride]
+    and the other lanes zero if fresh, else kept. Reads no other element of source.
+    """
+
+    def typer(typingctx, count, source, s0, plane, step, target, t0, t_step, first, last, fresh):
+        if not _moves(source, target):
+            return None
+
+        def codegen(context, builder, signature, arguments):
+            emit = _emitter(context, builder, source.dtype)
+            count, sv, s0, plane, step, tv, t0, t_step, first, last, fresh = arguments
+            s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+            mask = emit.between(first, last)
+            twice = [builder.shl(n, emit.index(1)) for n in (first, last)]
+            ends = (twice[0], builder.sub(twice[1], emit.index(1)))
+            lanes = emit.index(emit.lanes)
+            low = emit.between(*ends)
+            high = emit.between(*[builder.sub(end, lanes) for end in ends])
+            with emit.loop(count, []) as loop:
+                there = emit.at(s, builder.mul(loop.number, plane))
+                here = emit.at(t, builder.mul(loop.number, t_step))
+                old = builder.select(fresh, emit.zero(), emit.load(here))
+                if stride == 1:
+                    new = emit.masked_load(there, mask, old)
+                elif stride == 2:
+                    halves = [
+                        emit.masked_load(there, low, emit.zero()),
+                        emit.masked_load(emit.at(there, lanes), high, emit.zero()),
+                    ]
+                    new = builder.select(mask, emit.evens(*halves), old)
+                else:
+                    new = emit.gather(there, step, mask, old)
+                emit.store(new, here)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(i, source, i, i, i, target, i, i, i, i, types.boolean), codegen
+
+    return intrinsic(typer)
+
+
+take_every: Any = _take(1)
+take_second: Any = _take(2)
+take_stepped: Any = _take(None)
+
+
+def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, first, last):
+    """The intrinsic that puts vectors into planes.
+
+    `put(count, source, s0, s_step, target, t0, plane, stride, first, last)`: for n < count, lanes
+    first … last-1 of the vector at source[s0 + n*s_step] to target[t0 + n*plane + lane*stride].
+    Writes nothing else.
+    """
+    if not _moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = _emitter(context, builder, source.dtype)
+        count, sv, s0, s_step, tv, t0, plane, stride, first, last = arguments
+        s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        mask = emit.between(first, last)
+
+        def rows(put):
+            with emit.loop(count, []) as loop:
+                vector = emit.load(emit.at(s, builder.mul(loop.number, s_step)))
+                put(vector, emit.at(t, builder.mul(loop.number, plane)))
+
+        whole = builder.icmp_signed("==", builder.sub(last, first), emit.index(emit.lanes))
+        dense = builder.icmp_signed("==", stride, emit.index(1))
+        with builder.if_else(dense) as (is_dense, is_stepped):
+            with is_dense, builder.if_else(whole) as (is_whole, is_part):
+                with is_whole:
+                    rows(emit.store)
+                with is_part:
+                    rows(lambda vector, place: emit.masked_store(vector, place, mask))
+            with is_stepped:
+                rows(lambda vector, place: emit.scatter(vector, place, stride, mask))
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, source, i, i, target, i, i, i, i, i), codegen
+
+
+put: Any = intrinsic(_put_typer)
+
+
+# A short tile takes this much longer per row: it loads 10 vectors for 16 multiply-adds where the
+# tall one loads 16 for 28.
+_SHORT_COST = 1.1
+
+
+@cache
+def cover(rows: int) -> tuple[int, int]:
+    """How many tall and short tiles cover `rows` rows in the least time."""
+    unit = known_unit()
+    choices = []
+    for tall in range(-(-rows // unit.rows) + 1):
+        short = max(0, -(-(rows - tall * unit.rows) // unit.short_rows))
+        choices.append((tall * unit.rows + _SHORT_COST * short * unit.short_rows, tall, short))
+    return min(choices)[1:]
+
+
+def padded(rows: int) -> int:
+    """Rows of the tiles that cover `rows` rows."""
+    tall, short = cover(rows)
+    unit = known_unit()
+    return tall * unit.rows + short * unit.short_rows

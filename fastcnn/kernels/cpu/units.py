@@ -1,0 +1,73 @@
+"""The processor's vector instructions, and the register tiles that suit them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from numba.core.registry import cpu_target
+
+from fastcnn.kernels.cpu.jit import config
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """What a processor's vector instructions offer, and the register tile that suits them.
+
+    Attributes
+    ----------
+    name : str
+    features : frozenset of str
+        LLVM's names of the features that it takes.
+    bytes : int
+        Size of a vector.
+    rows, vectors : int
+        A tile of rows x vectors accumulators: enough to hide the latency of a multiply-add (4
+        cycles, two a cycle: 8 accumulators at least), few enough to leave registers for the
+        vectors of B and one element of A.
+    short_rows : int
+        A second tile, of fewer rows, that fills up what whole tiles leave over: 64 rows are 4 x 14
+        and 8, where 5 x 14 would multiply 6 rows of zeros.
+    """
+
+    name: str
+    features: frozenset[str]
+    bytes: int
+    rows: int
+    vectors: int
+    short_rows: int
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of this size in a vector."""
+        return self.bytes // itemsize
+
+
+# Widest first. Tiles: 28 of 32 registers, 12 of 16, 16 of 32 (NEON multiplies by an element of a
+# register, so that A's rows are loaded as vectors and need registers too).
+UNITS = (
+    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2, 8),
+    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 4),
+    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2, 4),
+)
+
+
+@cache
+def vector_unit() -> VectorUnit | None:
+    """The widest unit that Numba compiles for here; None if it is in no table, or nothing compiles.
+
+    Numba's own target is asked, not the processor, so that NUMBA_CPU_FEATURES counts.
+    """
+    if config.DISABLE_JIT:
+        return None
+    triple, _, listed = cpu_target.target_context.codegen().magic_tuple()
+    features = {name[1:] for name in listed.split(",") if name.startswith("+")}
+    if triple.startswith(("aarch64", "arm64")):
+        features.add("neon")  # part of the architecture, not always listed
+    return next((unit for unit in UNITS if unit.features <= features), None)
+
+
+def known_unit() -> VectorUnit:
+    """`vector_unit` for kernels that are refused where there is none."""
+    unit = vector_unit()
+    assert unit is not None, "this kernel needs a vector unit"
+    return unit
