@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,9 @@ def array_method(a: np.ndarray) -> tuple[Any, np.ndarray]:
 
 
 def torch_tensor(a: np.ndarray) -> tuple[Any, np.ndarray]:
-    """A PyTorch tensor in CPU memory; None where PyTorch is not installed."""
-    torch = __import__("torch")
+    """A PyTorch tensor in CPU memory."""
+    import torch
+
     value = a.copy()
     return torch.from_numpy(value), value
 
@@ -155,5 +157,6 @@ READABLE: dict[str, Form] = {
     "array_interface": array_interface,
     "dlpack": dlpack,
     "array_method": array_method,
-    "torch_tensor": torch_tensor,
 }
+if find_spec("torch") is not None:
+    READABLE["torch_tensor"] = torch_tensor

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -38,9 +37,6 @@ each_float = arrays_of(CALLS, "floats")
 each_constant = arrays_of(CALLS, "constants")
 each_changed = arrays_of([c for c in CALLS if c.in_place], "in_place")
 each_out = pytest.mark.parametrize("call", WITH_OUT, ids=str)
-
-if find_spec("torch") is None:
-    READABLE = {name: form for name, form in READABLE.items() if name != "torch_tensor"}
 
 
 @contextmanager

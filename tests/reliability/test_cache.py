@@ -45,6 +45,12 @@ def test_second_process_compiles_nothing(run, tmp_path):
     assert counted(run("compilations", "quick_results", cache=tmp_path)) == (0, digest)
 
 
+def test_second_process_compiles_nothing_of_any_kind(run):
+    """Kernels that emit code and those that launch threads are kept too."""
+    _, digest = counted(run("compilations", "results"))
+    assert counted(run("compilations", "results")) == (0, digest)
+
+
 def test_edit_of_a_helper_file_is_noticed(run, site, tmp_path):
     """The padding's zero, in a file that the convolution's kernels only import."""
     settings = {"PYTHONPATH": str(site), "cache": tmp_path / "cache"}
