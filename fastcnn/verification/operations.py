@@ -174,8 +174,9 @@ def _binary_logits(p: ShapeProblem, source: Source) -> Call:
 def _classes(source: Source, images: int, classes: int) -> Array:
     """Integer labels, rows of one 1, or rows of probabilities."""
     labels = source.rng.integers(0, classes, images)
-    rows = source.probabilities(images, classes) + np.eye(classes, dtype=source.dtype)[labels]
-    one_hot = np.eye(classes, dtype=source.dtype)[labels]
+    one_hot = np.zeros((images, classes), source.dtype)
+    one_hot[np.arange(images), labels] = 1
+    rows = source.probabilities(images, classes) + one_hot
     return source.one_of(labels, one_hot, rows / rows.sum(axis=1, keepdims=True))
 
 

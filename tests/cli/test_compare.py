@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from fastcnn import cli
+from fastcnn import cli, reference
 from fastcnn.kernels.selection import Implementation
 
 FIELDS = {"operation", "implementation", "dtype", "cases", "worst", "bound", "pass"}
@@ -31,7 +31,7 @@ def wrong_tanh(monkeypatch):
 
 def test_a_table_and_status_0(capsys):
     argv = ["compare", "--ops", "tanh,conv2d", "--suite", "seeds", "--cases", "5"]
-    assert cli.main([*argv, "--threads", "1,2"]) == 0
+    assert cli.main([*argv, "--threads", "1,2", "--implementations", "portable"]) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].split() == ["operation", "algorithm", "dtype", "cases", "worst", "bound"]
@@ -91,7 +91,7 @@ def test_quick_is_a_smaller_comparison(capsys):
 
 def test_problems_by_name_and_by_string(capsys):
     argv = ["compare", "--ops", "conv2d", "--problem", "odd.prime,n1c2h5k2r3p1", "--json", "-"]
-    assert cli.main(argv) == 0
+    assert cli.main([*argv, "--implementations", "portable"]) == 0
     rows = json.loads(capsys.readouterr().out)["results"]
     assert [row["cases"] for row in rows] == [6, 6]
     assert all(np.isfinite(row["worst"]) for row in rows)
@@ -100,3 +100,21 @@ def test_problems_by_name_and_by_string(capsys):
 def test_nothing_to_compare_is_a_usage_error(capsys):
     assert cli.main(["compare", "--ops", "conv2d", "--problem", "n1i4o4"]) == 2
     assert "fastcnn: compare: no implementation asked for runs on" in capsys.readouterr().err
+
+
+def test_fuzz(capsys, monkeypatch):
+    assert cli.main(["compare", "--fuzz", "20", "--seed", "9"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "20 cases from seed 9: 0 wrong\n"
+    assert "fuzzing" in err
+    assert "seed 9" in err
+    right = reference.relu
+    monkeypatch.setattr(reference, "relu", lambda x: right(x) + 1)
+    assert cli.main(["compare", "--fuzz", "200", "--seed", "9", "--json", "-"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert (content["seed"], content["cases"], content["pass"]) == (9, 200, False)
+    number = content["failures"][0]["number"]
+    assert content["failures"][0]["description"].startswith("relu ")
+    argv = ["compare", "--fuzz", "1", "--first", str(number), "--seed", "9"]
+    assert cli.main(argv) == 1
+    assert f"again: fastcnn {' '.join(argv)}" in capsys.readouterr().out
