@@ -1,0 +1,118 @@
+"""What the vector kernels of pooling share: a task's planes, copies of rows, bad masks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fastcnn.geometry import Pool2dGeometry
+from fastcnn.kernels.cpu.jit import config, exact
+from fastcnn.kernels.cpu.vectors import load, store
+
+# Elements of the input per task: small planes share one, because a task costs 10 ns and the
+# scratch memory of one more.
+_ELEMENTS = 8192
+
+# Bytes per second that one core moves from memory to memory; only ratios of costs matter.
+COPY_BYTES = 8e9
+
+# Cells that a window may have, so that a bit of an int32 is left that stands for none.
+MOST_CELLS = 31
+_NO_CODE = np.int32(MOST_CELLS)
+
+
+def planes_per_task(g: Pool2dGeometry) -> int:
+    """How many planes one task does."""
+    return max(1, _ELEMENTS // (g.H * g.W))
+
+
+def tasks(g: Pool2dGeometry) -> int:
+    """How many tasks all planes make."""
+    return -(-g.N * g.C // planes_per_task(g))
+
+
+@lru_cache(maxsize=256)
+def numbers(g: Pool2dGeometry) -> np.ndarray:
+    """The geometry for compiled code: planes per task, planes, H W P Q, R S, strides, top, left."""
+    sides = g.padding[0], g.padding[2]
+    shape = (g.N * g.C, g.H, g.W, g.P, g.Q, g.R, g.S, *g.stride, *sides)
+    return np.array((planes_per_task(g), *shape))
+
+
+def _copier(lanes: int) -> Any:
+    @exact
+    def copy_row(a, i, b, j, n):
+        for k in range(0, n, lanes):
+            part = min(k, n - lanes)
+            store(b, j + part, load(a, i + part, lanes))
+
+    return copy_row
+
+
+_copy_16, _copy_8, _copy_4, _copy_2 = _copier(16), _copier(8), _copier(4), _copier(2)
+
+
+@exact
+def copy(a, i, b, j, n, lanes):
+    """b[j : j+n] = a[i : i+n] for n >= lanes, lanes as `widest` gives them.
+
+    By vectors, the last of which overlaps the one before. What is copied element by element and
+    then read by vectors waits for each of the elements: 10 times as long.
+    """
+    if lanes == 16:
+        _copy_16(a, i, b, j, n)
+    elif lanes == 8:
+        _copy_8(a, i, b, j, n)
+    elif lanes == 4:
+        _copy_4(a, i, b, j, n)
+    else:
+        _copy_2(a, i, b, j, n)
+
+
+@lru_cache(maxsize=256)
+def allowed_codes(g: Pool2dGeometry) -> np.ndarray:
+    """For each window of a plane a bit per code, int32: set if that cell lies in the input."""
+
+    def inside(outputs, stride, before, kernel, length):
+        cells = np.arange(outputs)[:, np.newaxis] * stride - before + np.arange(kernel)
+        return (cells >= 0) & (cells < length)
+
+    rows = inside(g.P, g.stride[0], g.padding[0], g.R, g.H)
+    columns = inside(g.Q, g.stride[1], g.padding[2], g.S, g.W)
+    cells = rows[:, np.newaxis, :, np.newaxis] & columns[:, np.newaxis, :]
+    bits = np.left_shift(1, np.arange(g.R * g.S, dtype=np.int32)).reshape(g.R, g.S)
+    return np.where(cells, bits, 0).sum(axis=(2, 3), dtype=np.int32).reshape(-1)
+
+
+def cannot_serve(g: Pool2dGeometry) -> str | None:
+    """Why no vector kernel of pooling can serve a geometry, or None."""
+    if config.DISABLE_JIT:
+        return "vectors need the compiler, which NUMBA_DISABLE_JIT turns off"
+    if g.R != g.S or g.stride[0] != g.stride[1]:
+        # Each window is compiled by itself: the rare ones are not worth the second.
+        return f"the window, {g.R} x {g.S}, or its stride, {g.stride}, is not square"
+    if g.stride[1] > 2:
+        return f"stride {g.stride[1]} is above 2"
+    if g.dilation != (1, 1):
+        return "the window is dilated"
+    if g.R * g.S > MOST_CELLS:
+        return f"the window has {g.R * g.S} cells, above {MOST_CELLS}"
+    if min(g.Q, g.W) < 2:
+        return "rows of one element fill no vector"
+    return None
+
+
+@exact
+def count_strays(mask, start, allowed):
+    """How many codes of the plane that begins at mask[start] name no cell of the input.
+
+    Looking into a table took a third of the time of dividing the codes of windows at the border.
+    """
+    codes = mask[start:]
+    strays = np.int32(0)
+    for i in range(len(allowed)):
+        code = min(np.int32(codes[i]), _NO_CODE)
+        strays += np.int32(1) - ((allowed[i] >> code) & np.int32(1))
+    return strays
