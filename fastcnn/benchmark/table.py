@@ -34,9 +34,11 @@ def size(count: int | None) -> str:
 
 def rate(row: dict[str, Any]) -> str:
     """GFLOP/s, or GB/s for work that memory bounds."""
-    if row.get("gflops") is not None:
-        return f"{row['gflops']:.1f} GF"
-    return f"{row['gbs']:.1f} GB" if row.get("gbs") is not None else ""
+    for name, unit in (("gflops", "GF"), ("gbs", "GB")):
+        value = row.get(name)
+        if value is not None:
+            return f"{value:.{1 if value < 1000 else 0}f} {unit}"
+    return ""
 
 
 def ratio(found: dict[str, Any] | None) -> str:

@@ -23,6 +23,7 @@ from fastcnn.benchmark import estimate, results, startup, table
 from fastcnn.benchmark.cases import Case, cases, quick_cases, suites
 from fastcnn.benchmark.comparison import compare
 from fastcnn.benchmark.operations import words
+from fastcnn.benchmark.processes import cores_for
 from fastcnn.benchmark.runner import Run, check_peers
 from fastcnn.benchmark.settings import Settings, quick
 from fastcnn.benchmark.sides import PEERS, installed
@@ -63,6 +64,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     peers = installed() if arguments.peers is None else arguments.peers
     chosen = check_peers([peer for peer in peers if peer != "none"])
     threads = tuple(arguments.threads or [fastcnn.get_num_threads()])
+    cores_for(max(threads))  # more threads than cores are refused before anything starts
     return quick(threads, chosen) if arguments.quick else Settings(threads, chosen)
 
 

@@ -1,0 +1,176 @@
+"""Tables, pages, plots and README's section, from runs that are made up."""
+
+import random
+import re
+
+import pytest
+
+from fastcnn.benchmark import results, table
+from fastcnn.benchmark.cases import cases
+from fastcnn.benchmark.comparison import compare
+from fastcnn.benchmark.statistics import paired_ratio
+
+SIDES = {
+    "auto": ("fastcnn", 1.0), "winograd_of_the_future": ("fastcnn", 1.5),
+    "numpy": ("numpy", 20.0), "loops": ("numpy", 23456.0), "torch": ("torch", 1.01),
+    "torch_cl": ("torch", 0.7), "ort": ("ort", 2.0), "jax": ("jax", 123.4), "scipy": ("scipy", 9.0),
+}  # fmt: skip
+
+
+def made_up(suite="odd", threads=(1, 2), factor=1.0, seed=0):
+    """The content of a run's JSON without a run."""
+    rng = random.Random(seed)
+    found = results.Results({"threads": list(threads)})
+    found.machine = {
+        "cpu": "Some CPU", "family": "family 1", "cores": 2, "virtual": True, "caches": {"L1d": 1},
+        "memory_bytes": 1 << 34, "system": "Linux", "versions": {"numpy": "2", "torch": "2"},
+        "commit": None,
+    }  # fmt: skip
+    for case in cases([suite]):
+        for count in threads:
+            seconds = (1e-4 + case.bytes / 1e9 + case.flops / 1e12) * factor / count
+            timed = {}
+            for side, (library, slower) in SIDES.items():
+                timed[side] = [seconds * slower * (1 + 0.02 * rng.random()) for _ in range(8)]
+                row = {
+                    **case.facts(), "threads": count, "library": library, "side": side,
+                    "status": "ok", "reason": None, "algorithm": None, "workspace_bytes": 4096,
+                    "error": 1e-7, "allowed": 1e-5, "peak_rss_bytes": 1, "extra_bytes": None,
+                    "minimum": min(timed[side]), **results.figures(timed[side], 0.05),
+                }  # fmt: skip
+                if side != "auto":
+                    row["paired"] = paired_ratio(timed["auto"], timed[side]).to_dict()
+                found.rows.append(row)
+    found.limits = [
+        {"threads": t, "at": 0.0, "fma_gflops": 100.0 * t, "copy_gbs": 10.0, "clock_ghz": 3.0}
+        for t in threads
+    ]
+    found.startup = [{"name": "cold cache: process", "minimum": 1.0, "seconds": [1.0, 1.1],
+                      "median": 1.0, "low": 1.0, "high": 1.1, "spread": 0.1}]  # fmt: skip
+    found.left_out = ["some layer with a very long name, " * 5]
+    found.finished = True
+    return found.to_dict()
+
+
+@pytest.mark.parametrize("suite", ["odd", "mobilenet_depthwise", "losses", "networks", "pooling"])
+def test_tables_fit_a_hundred_columns(suite):
+    content = made_up(suite)
+    content["rows"].append({**content["rows"][0], "status": "wrong", "reason": "x" * 300})
+    lines = list(table.lines(content))
+    assert max(map(len, lines)) <= 100
+    text = "\n".join(lines)
+    assert all(heading in text for heading in ("numpy", "torch-cl", "ort", "jax", "scipy"))
+    assert "REFUSED" in text
+    assert "no time was left for 1 cases" in text
+
+
+def test_a_ratio_inside_the_noise_is_marked():
+    assert table.ratio({"median": 1.01, "verdict": "noise"}) == "~1.01"
+    assert table.ratio({"median": 1.51, "verdict": "faster"}) == "1.51"
+    assert table.ratio(None) == ""
+
+
+def test_durations_and_sizes():
+    assert table.duration(1.23456) == "1.235 s"
+    assert table.duration(0.0123456) == "12.35 ms"
+    assert table.duration(3.5e-7) == "0.350 us"
+    assert table.size(3 << 20) == "3.0 MB"
+
+
+def test_the_page_is_self_contained(tmp_path):
+    pytest.importorskip("matplotlib")
+    from fastcnn.benchmark.report import write_report
+
+    content = made_up()
+    content["rows"][0]["layer"] = "odd.<b>&"
+    text = write_report(content, tmp_path / "report").read_text()
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", text)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+    assert "&lt;b&gt;&amp;" in text
+    assert 'name="viewport"' in text
+    assert "data:image/png;base64," in text
+    made = {file.name for file in (tmp_path / "report").iterdir()}
+    assert {"index.html", "roofline-1.png", "roofline-2.png"} <= made
+    assert any(name.startswith("speedup-odd-conv-dw") for name in made)
+
+
+def test_a_page_of_an_interrupted_run_without_rows(tmp_path):
+    pytest.importorskip("matplotlib")
+    from fastcnn.benchmark.report import write_report
+
+    content = results.Results({"threads": [1]}).to_dict()
+    text = write_report(content, tmp_path).read_text()
+    assert "interrupted" in text
+
+
+def test_readme_is_written_between_its_markers_and_nowhere_else(tmp_path):
+    pytest.importorskip("matplotlib")
+    from fastcnn.benchmark import readme
+
+    (tmp_path / "bench").mkdir()
+    source = tmp_path / "bench" / "run.json"
+    results.write(source, made_up())
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    written = readme.write_readme(str(source), tmp_path)
+    text = file.read_text()
+    assert text.startswith(f"before\n{readme.BEGIN}\n")
+    assert text.endswith(f"{readme.END}\nafter\n")
+    assert "old" not in text
+    assert "`n4c32h32k32r3p2d2`" in text
+    assert "geometric mean" in text
+    assert "(bench/run.json)" in text
+    assert tmp_path / "docs" / "performance.png" in written
+    readme.write_readme(str(source), tmp_path)
+    assert file.read_text() == text
+
+
+def test_readme_without_markers_is_left_alone(tmp_path):
+    from fastcnn.benchmark import readme
+
+    source = tmp_path / "run.json"
+    results.write(source, made_up())
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(ValueError, match="must have a line"):
+        readme.write_readme(str(source), tmp_path)
+
+
+def test_the_repository_s_readme_has_the_markers():
+    from fastcnn.benchmark import readme
+
+    text = (readme.Path(readme.__file__).parents[2] / "README.md").read_text()
+    assert text.index(readme.BEGIN) < text.index(readme.END)
+
+
+def test_two_runs_compared():
+    old, slower = made_up(), made_up(factor=1.2, seed=1)
+    found = compare(old, slower)
+    assert {c.verdict for c in found.changes} == {"slower"}
+    assert len(found.beyond(1.05)) == len(found.changes)
+    assert not found.beyond(1.5)
+    # peers are made slower with us, and that is said
+    assert any("peers took 1.2" in line for line in found.machine)
+    back = compare(slower, old)
+    assert {c.verdict for c in back.changes} == {"faster"}
+    assert not back.beyond(1.05)
+    assert {c.verdict for c in compare(old, made_up(seed=2)).changes} == {"noise"}
+
+
+def test_a_result_that_has_become_wrong_is_past_any_bound():
+    old, new = made_up(), made_up()
+    new["rows"][0] |= {"status": "wrong", "reason": "relative error 1"}
+    found = compare(old, new)
+    assert [c.verdict for c in found.beyond(100.0)] == ["wrong"]
+    lines = list(found.lines(1.05))
+    assert max(map(len, lines)) <= 100
+    assert lines[0].startswith("wrong")
+
+
+def test_rows_of_one_run_alone_are_counted():
+    old, new = made_up(), made_up()
+    gone = sum(r["library"] == "fastcnn" and r["threads"] == 2 for r in old["rows"])
+    new["rows"] = [row for row in new["rows"] if row["threads"] == 1]
+    assert compare(old, new).only_old == gone
+    assert compare(new, old).only_new == gone
