@@ -132,6 +132,10 @@ class Pool2dGeometry:
                 f"padding (top, bottom, left, right) = {self.padding}: "
                 "a window would lie wholly in padding"
             )
+        if self.R * self.S > 2**31 - 1:
+            raise ValueError(
+                f"kernel_size {self.R, self.S} has more cells than an int32 mask can number"
+            )
         object.__setattr__(self, "P", self._output(0, self.H, top, bottom, tall))
         object.__setattr__(self, "Q", self._output(1, self.W, left, right, wide))
 

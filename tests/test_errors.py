@@ -242,6 +242,11 @@ POOLING = {
         "Given input size: (1x1x8), kernel_size (2, 1), stride (2, 1), padding (1, 2, 0, 0), "
         "dilation (3, 1): window 0 along height lies wholly in padding",
     ),
+    "window of more cells than a mask can number": Mistake(
+        lambda: F.max_pool2d(X, 65536, padding=32768),
+        ValueError,
+        "kernel_size (65536, 65536) has more cells than an int32 mask can number",
+    ),
     "three numbers for a window": Mistake(
         lambda: F.max_pool2d(X, (2, 2, 2)),
         ValueError,
