@@ -15,6 +15,8 @@ _BYTES = 5e9
 # Imports of all libraries, the limits, and per case and side: inputs, JIT, warm-up, judgement.
 _START = 10.0
 _PREPARE = 0.25
+# Until a side's threads sleep after its turn, on average.
+_REST = 0.02
 _JUDGE_FLOPS = 15e9
 
 
@@ -42,7 +44,7 @@ def case_seconds(case: Case, settings: Settings) -> float:
     for threads in settings.threads:
         call = call_seconds(case, threads)
         # rounds, with a fifth more for those that are added, and three calls to warm up
-        rounds = 1.2 * settings.rounds * (max(call, settings.seconds) + settings.pause)
+        rounds = 1.2 * settings.rounds * (max(call, settings.seconds) + _REST)
         total += sides_of(case, settings) * (rounds + 3 * call + _PREPARE)
     return total
 

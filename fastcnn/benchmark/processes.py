@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,10 @@ _THREAD_VARIABLES = (
 )
 
 
+# Seconds between two looks at a process that is to come to rest.
+_POLL = 1e-3
+
+
 class WorkerError(RuntimeError):
     """A worker raised or died; has its traceback."""
 
@@ -29,6 +34,9 @@ class Worker(Protocol):
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of the session and return its result."""
+
+    def settle(self, seconds: float) -> None:
+        """Wait until it computes nothing any more, at most so long."""
 
     def close(self) -> None:
         """End it."""
@@ -94,6 +102,24 @@ class ProcessWorker:
             raise WorkerError(f"{self.library}, {method}:\n{result}")
         return result
 
+    def settle(self, seconds: float) -> None:
+        # Pools of threads spin for a while when they have nothing to do, and would take the next
+        # side's core: 35 ms in ONNX Runtime, 45 ms in OpenBLAS, 6 ms in OpenMP.
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self._is_running():
+            time.sleep(_POLL)
+
+    def _is_running(self) -> bool:
+        """Whether any thread of the process is running or wants to."""
+        try:
+            stats = [
+                path.read_text() for path in Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+            ]
+        except OSError:  # a thread or the process has just ended
+            return False
+        # pid (name) state …, where the name may hold anything
+        return any(stat.rpartition(")")[2].split()[0] == "R" for stat in stats)
+
     def close(self) -> None:
         self._pipe.close()
         self._process.kill()
@@ -108,6 +134,9 @@ class LocalWorker:
 
     def ask(self, method: str, *arguments: Any) -> Any:
         return getattr(self._session, method)(*arguments)
+
+    def settle(self, seconds: float) -> None:
+        """Nothing else computes here."""
 
     def close(self) -> None:
         self._session.end()

@@ -230,9 +230,9 @@ class Run:
             for side in sides:
                 if not side.running:
                     continue
-                time.sleep(settings.pause)
                 if not self._turn(side):
                     continue
+                side.worker.settle(settings.pause)
                 if side is not ours and ours is not None and self._hopeless(side, ours):
                     side.running = False
 

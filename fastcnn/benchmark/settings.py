@@ -25,8 +25,7 @@ class Settings:
         The width of the median's interval, relative to the median, at which rounds may end. Asked
         of work that takes a millisecond or more.
     pause : float
-        Seconds between two sides: OpenMP's and ONNX Runtime's threads spin for a few milliseconds
-        when they have nothing to do, and would take the next side's core.
+        Seconds at most that a side is waited for after its turn, until its threads sleep.
     patience : float
         Seconds that a side which is more than twice as slow as ours may take in one case, once it
         has had three rounds. Close contests get all their rounds whatever they take.
@@ -43,7 +42,7 @@ class Settings:
     most_rounds: int = 24
     seconds: float = 0.05
     spread: float = 0.05
-    pause: float = 0.02
+    pause: float = 0.2
     patience: float = 3.0
     deadline: float | None = None
     limits_every: float = 120.0
@@ -60,8 +59,7 @@ def quick(threads: tuple[int, ...], peers: tuple[str, ...]) -> Settings:
         implementations=False,
         most_rounds=16,
         seconds=0.02,
-        pause=0.01,
         patience=0.5,
-        deadline=105.0,
+        deadline=100.0,
         limits_every=40.0,
     )

@@ -113,6 +113,9 @@ class Recorder:
         facts = {"prepare": {}, "check": {"right": True, "error": 0.0, "allowed": 1e-5}}
         return facts.get(method, {"seconds": self.seconds})
 
+    def settle(self, seconds):
+        pass
+
     def close(self):
         self.log.append(f"{self.library} closed")
 
