@@ -18,6 +18,8 @@ COMMANDS = {
     "demo": "train two networks on real images, on NumPy and on the kernels",
     "compare": "run every kernel against the reference on this machine",
     "bench": "measure every kernel beside NumPy, other libraries and the machine's limits",
+    "warmup": "compile kernels ahead of their first use",
+    "info": "say what a bug report needs to know",
 }
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
