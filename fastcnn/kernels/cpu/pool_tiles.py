@@ -21,6 +21,7 @@ from fastcnn.geometry import Pool2dGeometry
 from fastcnn.kernels.cpu.jit import exact
 from fastcnn.kernels.cpu.pool_planes import (
     COPY_BYTES,
+    ROWS_AHEAD,
     allowed_codes,
     cannot_serve,
     count_strays,
@@ -34,6 +35,8 @@ from fastcnn.kernels.cpu.vectors import (
     equal,
     load,
     load_step,
+    prefetch_to_read,
+    prefetch_to_write,
     select,
     splat,
     store,
@@ -46,6 +49,8 @@ from fastcnn.kernels.cpu.vectors import (
 def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
     """Compile for a window, its strides and the lanes that a row of outputs fills."""
 
+    span = lanes * sw
+
     @exact
     def max_tiles(task, x, y, mask, g):
         H, W, P, Q = g[2], g[3], g[4], g[5]
@@ -57,6 +62,7 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
                     best, where = lowest, first
                     for r in range(R):
                         row = (plane * H + p * sh + r) * W
+                        prefetch_to_read(x, row + ROWS_AHEAD * W + q * sw, span)
                         for s in range(S):
                             v = load_step(x, row + q * sw + s, sw, lanes)
                             wins = beats(v, best)
@@ -72,6 +78,8 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
 def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
     """Compile for a window, its strides and the lanes that a row of outputs fills."""
 
+    span = lanes * sw
+
     @exact
     def max_tiles_grad(task, dy, mask, dx, allowed, strays, g):
         H, W, P, Q = g[2], g[3], g[4], g[5]
@@ -83,6 +91,7 @@ def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
                     row = (plane * H + p * sh + r) * W
                     for block in range(0, Q, lanes):
                         q = min(block, Q - lanes)
+                        prefetch_to_write(dx, row + ROWS_AHEAD * W + q * sw, span)
                         code = load(mask, (plane * P + p) * Q + q, lanes)
                         # -0 becomes 0, as it does where it is added to a cleared array
                         v = add(load(dy, (plane * P + p) * Q + q, lanes), zero)
@@ -124,23 +133,32 @@ def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
     return 0
 
 
+@lru_cache(maxsize=256)
+def _forward(g: Pool2dGeometry) -> tuple[Any, ...]:
+    return _max_chunk(widest(g.Q), g.R, g.S, *g.stride), tasks(g), numbers(g)
+
+
+@lru_cache(maxsize=256)
+def _gradient(g: Pool2dGeometry) -> tuple[Any, ...]:
+    chunk = _max_grad_chunk(widest(g.Q), g.R, g.S, *g.stride)
+    return chunk, tasks(g), allowed_codes(g), numbers(g)
+
+
 def max_pool2d(geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> None:
     """y and mask, written whole; x (N, C, H, W), y and mask (N, C, P, Q)."""
-    g = geometry
-    launch(
-        _max_chunk(widest(g.Q), g.R, g.S, *g.stride), tasks(g), g.bytes(x.itemsize),
-        x.reshape(-1), y.reshape(-1), mask.reshape(-1), numbers(g),
-    )  # fmt: skip
+    chunk, count, shape = _forward(geometry)
+    work = geometry.bytes(x.itemsize)
+    launch(chunk, count, work, x.reshape(-1), y.reshape(-1), mask.reshape(-1), shape)
 
 
 def max_pool2d_grad(
     geometry: Pool2dGeometry, dy: np.ndarray, mask: np.ndarray, dx: np.ndarray
 ) -> int:
     """dx, written whole; returns how many mask entries name no cell of the input."""
-    g = geometry
-    strays = np.zeros(g.N * g.C, np.int64)
+    chunk, count, allowed, shape = _gradient(geometry)
+    strays = np.zeros(geometry.N * geometry.C, np.int64)
     launch(
-        _max_grad_chunk(widest(g.Q), g.R, g.S, *g.stride), tasks(g), g.bytes(dy.itemsize),
-        dy.reshape(-1), mask.reshape(-1), dx.reshape(-1), allowed_codes(g), strays, numbers(g),
+        chunk, count, geometry.bytes(dy.itemsize),
+        dy.reshape(-1), mask.reshape(-1), dx.reshape(-1), allowed, strays, shape,
     )  # fmt: skip
     return int(strays.sum())

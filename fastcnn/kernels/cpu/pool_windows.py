@@ -25,9 +25,9 @@ from fastcnn.geometry import Pool2dGeometry
 from fastcnn.kernels.cpu.jit import exact
 from fastcnn.kernels.cpu.pool_planes import (
     COPY_BYTES,
+    ROWS_AHEAD,
     allowed_codes,
     cannot_serve,
-    copy,
     count_strays,
     numbers,
     tasks,
@@ -36,6 +36,7 @@ from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.vectors import (
     add,
     beats,
+    copy_row,
     equal,
     load,
     load_step,
@@ -51,7 +52,6 @@ from fastcnn.kernels.cpu.vectors import (
 # Elements of dX that the gradient does at a time: with the rows of dY and M that they need, they
 # stay in a first-level cache of 32 KB.
 _STRIP = 1024
-_AHEAD = 4
 # Lanes of the gradient, whose vectors need not end with a row.
 _LANES = 16
 # A code above every window's.
@@ -79,11 +79,11 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, padded: bool) -> An
                 first, last = max(p * sh - top, 0), min(p * sh - top + R, H)
                 for h in range(max(done, first), last):
                     row, kept = (plane * H + h) * W, h % R * Q
-                    soon = row + _AHEAD * W
+                    soon = row + ROWS_AHEAD * W
                     if padded:
                         while copied < min(h + 2, H):
                             from_ = (plane * H + copied) * W
-                            copy(x, from_, lines, copied % 2 * length + left, W, lanes)
+                            copy_row(x, from_, lines, copied % 2 * length + left, W, lanes)
                             copied += 1
                         row = h % 2 * length
                     for block in range(0, Q, lanes):
@@ -143,8 +143,8 @@ def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int) -> Any:
                 for p in range(i0 - up, i1):
                     to = (p - i0 + up) * width + across
                     if 0 <= p < P:
-                        copy(dy, (plane * P + p) * Q, values, to, Q, few)
-                        copy(mask, (plane * P + p) * Q, codes, to, Q, few)
+                        copy_row(dy, (plane * P + p) * Q, values, to, Q, few)
+                        copy_row(mask, (plane * P + p) * Q, codes, to, Q, few)
                     else:
                         codes[to : to + Q] = _NOWHERE
                 soon = (plane * H + i0 * sh - top) * W
@@ -171,7 +171,7 @@ def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int) -> Any:
                     for c in range(sh):
                         h, line = i * sh - top + c, c * size + (i - i0) * width
                         if 0 <= h < H:
-                            copy(lines, line * sw + left, dx, (plane * H + h) * W, W, few)
+                            copy_row(lines, line * sw + left, dx, (plane * H + h) * W, W, few)
 
     return max_windows_grad
 
@@ -209,30 +209,34 @@ def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _starts(g: Pool2dGeometry) -> np.ndarray:
-    """First column of each window that lies inside: it stays chosen if all are -inf."""
-    return np.maximum(g.padding[2] - np.arange(g.Q) * g.stride[1], 0).astype(np.int32)
+def _forward(g: Pool2dGeometry) -> tuple[Any, ...]:
+    chunk = _max_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride, _reaches_out(g))
+    # First column of each window that lies inside: it stays chosen if all are -inf.
+    starts = np.maximum(g.padding[2] - np.arange(g.Q) * g.stride[1], 0).astype(np.int32)
+    return chunk, tasks(g), starts, numbers(g)
+
+
+@lru_cache(maxsize=256)
+def _gradient(g: Pool2dGeometry) -> tuple[Any, ...]:
+    chunk = _max_grad_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride)
+    return chunk, tasks(g), allowed_codes(g), numbers(g)
 
 
 def max_pool2d(geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> None:
     """y and mask, written whole; x (N, C, H, W), y and mask (N, C, P, Q)."""
-    g = geometry
-    launch(
-        _max_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride, _reaches_out(g)),
-        tasks(g), g.bytes(x.itemsize),
-        x.reshape(-1), y.reshape(-1), mask.reshape(-1), _starts(g), numbers(g),
-    )  # fmt: skip
+    chunk, count, starts, shape = _forward(geometry)
+    work = geometry.bytes(x.itemsize)
+    launch(chunk, count, work, x.reshape(-1), y.reshape(-1), mask.reshape(-1), starts, shape)
 
 
 def max_pool2d_grad(
     geometry: Pool2dGeometry, dy: np.ndarray, mask: np.ndarray, dx: np.ndarray
 ) -> int:
     """dx, written whole; returns how many mask entries name no cell of the input."""
-    g = geometry
-    strays = np.zeros(g.N * g.C, np.int64)
+    chunk, count, allowed, shape = _gradient(geometry)
+    strays = np.zeros(geometry.N * geometry.C, np.int64)
     launch(
-        _max_grad_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride),
-        tasks(g), g.bytes(dy.itemsize),
-        dy.reshape(-1), mask.reshape(-1), dx.reshape(-1), allowed_codes(g), strays, numbers(g),
+        chunk, count, geometry.bytes(dy.itemsize),
+        dy.reshape(-1), mask.reshape(-1), dx.reshape(-1), allowed, strays, shape,
     )  # fmt: skip
     return int(strays.sum())
