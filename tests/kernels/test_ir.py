@@ -37,6 +37,10 @@ for call in calls():
                 call.run(functional, call.arguments(np.float32))
             except plans.CannotServe:
                 pass
+x = np.zeros((1, 1, 16, 16), np.float32)
+for algorithm, *window in (("tiles", 2, 2, 0), ("windows", 3, 2, 1)):
+    y, mask = functional.max_pool2d(x, *window, return_mask=True, algorithm=algorithm)
+    functional.max_pool2d_grad(y, mask, x.shape, *window, algorithm=algorithm)
 chunks = dict.fromkeys(key[0] for key in threads._addresses)
 name = lambda chunk: f"{chunk.__module__.removeprefix('fastcnn.kernels.')}.{chunk.__name__}"
 print(json.dumps({name(chunk): list(chunk.inspect_llvm().values()) for chunk in chunks}))
@@ -57,6 +61,10 @@ HOT = {
     "cpu.portable._product_chunk": "fmul",
     "cpu.portable._weight_grad_chunk": "fmul",
     "cpu.pool._max_chunk": "fcmp",
+    "cpu.pool_tiles.max_tiles": "fcmp",
+    "cpu.pool_tiles.max_tiles_grad": "fadd",
+    "cpu.pool_windows.max_windows": "fcmp",
+    "cpu.pool_windows.max_windows_grad": "fadd",
     "cpu.dense._dots_chunk": "fmul",
     "cpu.dense._sums_chunk": "fmul",
     "cpu.activation._relu_chunk": "fcmp",
