@@ -39,7 +39,8 @@ img { width: 100%; max-width: 34rem; height: auto; display: block; border-radius
 .bar i.good { background: var(--good); } .bar i.bad { background: var(--bad); }
 .bar i.even { background: var(--even); }
 .bar > :last-child { text-align: right; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
+.scroll { overflow-x: auto; width: fit-content; max-width: 100%; border: 1px solid var(--line);
+  border-radius: .5rem; }
 table { border-collapse: collapse; font-size: .8125rem; white-space: nowrap; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;

@@ -11,13 +11,13 @@ import numpy as np
 
 from fastcnn.benchmark.results import typical_limits
 from fastcnn.benchmark.summary import (
+    Named,
     best_ratio,
     by_operation,
-    layer_of,
+    charts,
     libraries,
     own_rows,
     peers,
-    suite_of,
 )
 
 NAMES = {
@@ -137,14 +137,15 @@ def _legend(axes: Any, sides: list[str], best: bool) -> None:
                 bbox_to_anchor=(0.4, -0.14 * 3.5 / axes.figure.get_figheight()))  # fmt: skip
 
 
-def speedups(rows: list[dict[str, Any]], title: str, file: Path) -> Path | None:
+def speedups(named: Named, title: str, file: Path) -> Path | None:
     """Bars per layer against each peer; None if there is no peer."""
+    names, rows = [name for name, _ in named], [row for _, row in named]
     sides = peers(rows)
     if not sides:
         return None
     figure, axes = _figure(1.4 + len(rows) * (0.1 + 0.11 * len(sides)))
     _bars(axes, rows, sides, best=False)
-    axes.set_yticks(range(len(rows)), [_name(row, rows) for row in rows], fontsize=_FONT - 2)
+    axes.set_yticks(range(len(rows)), names, fontsize=_FONT - 2)
     axes.set_title(title, fontsize=_FONT + 1)
     _legend(axes, sides, best=False)
     return _save(figure, file)
@@ -165,24 +166,6 @@ def overview(content: dict[str, Any], threads: int, file: Path) -> Path | None:
     return _save(figure, file)
 
 
-# Suites with fewer layers than this, but many operations on them, take one chart.
-_FEW = 4
-
-
-def _charts(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """One chart per operation, or one under "" for all of them where each has few layers."""
-    groups = by_operation(rows)
-    if max(map(len, groups.values())) < _FEW:
-        return {"": rows}
-    return groups
-
-
-def _name(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The layer, with the operation where the chart has several."""
-    several = len({other["label"] for other in rows}) > 1
-    return f"{layer_of(row)}, {row['label']}" if several else layer_of(row)
-
-
 def all_plots(content: dict[str, Any], folder: Path) -> dict[str, Path]:
     """Every plot of a run, by title."""
     found: dict[str, Path | None] = {}
@@ -190,10 +173,9 @@ def all_plots(content: dict[str, Any], folder: Path) -> dict[str, Path]:
         name = f"roofline-{threads}.png"
         found[f"Roofline, {_threads(threads)}"] = roofline(content, threads, folder / name)
         mine = [row for row in own_rows(content) if row["threads"] == threads]
-        for suite in dict.fromkeys(map(suite_of, mine)):
-            group = [row for row in mine if suite_of(row) == suite]
-            for label, rows in _charts(group).items():
-                title = ", ".join(filter(None, (suite, label, _threads(threads))))
-                parts = filter(None, ("speedup", suite, label.replace(" ", "-"), str(threads)))
-                found[title] = speedups(rows, title, folder / f"{'-'.join(parts)}.png")
+        for title, rows in charts(mine).items():
+            words = [*title.replace(",", "").split(), str(threads)]
+            file = folder / f"speedup-{'-'.join(words)}.png"
+            full = f"{title}, {_threads(threads)}"
+            found[full] = speedups(rows, full, file)
     return {title: file for title, file in found.items() if file is not None}

@@ -15,7 +15,9 @@ from fastcnn.benchmark.results import typical_limits
 from fastcnn.benchmark.sides import DESCRIPTIONS
 from fastcnn.benchmark.statistics import LEVEL
 from fastcnn.benchmark.summary import (
+    Named,
     by_operation,
+    charts,
     layer_of,
     libraries,
     means,
@@ -122,28 +124,26 @@ def _bar(side: str, found: dict[str, Any]) -> str:
     )
 
 
-def _layers(rows: list[dict[str, Any]]) -> str:
+def _layers(named: Named) -> str:
     parts = []
-    for row in rows:
+    for name, row in named:
         bars = "".join(_bar(s, row["ratios"][s]) for s in DESCRIPTIONS if s in row["ratios"])
         percent = row["percent_of_attainable"]
         roof = "" if percent is None else f", {percent:.0f} %"
         speed = rate(row).replace("GF", "GFLOP/s").replace("GB", "GB/s")
         parts.append(
             f'<div class="layer"><span>{duration(row["median"])}, {speed}{roof}</span>'
-            f"<b>{escape(layer_of(row))}</b>{bars}</div>"
+            f"<b>{escape(name)}</b>{bars}</div>"
         )
     return "\n".join(parts)
 
 
-def _suites(content: dict[str, Any], threads: int) -> str:
+def _charts(content: dict[str, Any], threads: int, opened: bool) -> str:
     rows = [row for row in own_rows(content) if row["threads"] == threads]
     parts: list[str] = []
-    for suite in dict.fromkeys(map(suite_of, rows)):
-        group = [row for row in rows if suite_of(row) == suite]
-        for label, chosen in by_operation(group).items():
-            title = f"{suite}, {label}, {_threads(threads)}"
-            parts.append(page.folded(title, _layers(chosen), opened=not parts))
+    for title, named in charts(rows).items():
+        full = f"{title}, {_threads(threads)}"
+        parts.append(page.folded(full, _layers(named), opened=opened and not parts))
     return "\n".join(parts)
 
 
@@ -218,7 +218,9 @@ def render(content: dict[str, Any], plots: dict[str, Path]) -> str:
         page.section("Peers", f"<ul>{legend}</ul>") if sides else "",
         page.section("The machine", _machine(content)),
         page.section("Roofline", *roofs) if roofs else "",
-        page.section("Layer by layer", bars, *[_suites(content, count) for count in threads]),
+        page.section(
+            "Layer by layer", bars, *[_charts(content, n, n == threads[0]) for n in threads]
+        ),
         _startup(content),
         page.section("How it was measured", _METHOD),
         page.section("Everything", page.folded("All rows", _all_rows(content))),

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from fastcnn.benchmark import machine
 from fastcnn.benchmark import sides as registry
 from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.estimate import case_seconds, run_seconds
@@ -130,8 +131,7 @@ class Run:
         results, estimates = self.results, [case_seconds(c, self.settings) for c in self.cases]
         total, done = run_seconds(self.cases, self.settings), 0.0
         self._tell(0, total, "starting the processes, measuring the machine")
-        first = self.settings.threads[0]
-        results.machine = self._worker("fastcnn", first).ask("machine")
+        results.machine = machine.facts()
         self._measure_limits(force=True)
         began = self.elapsed
         for case, estimate in zip(self.cases, estimates, strict=True):

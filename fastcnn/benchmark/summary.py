@@ -77,3 +77,35 @@ def layer_of(row: dict[str, Any]) -> str:
     head, dot, tail = row["layer"].partition(".")
     name = tail if dot else head
     return row["problem"] if row["operation"] == "train_step" else name
+
+
+# With fewer layers than this to an operation, several operations or suites share a chart.
+_FEW = 4
+
+# (what to call it, row)
+Named = list[tuple[str, dict[str, Any]]]
+
+
+def _few(rows: Sequence[dict[str, Any]]) -> bool:
+    return max(map(len, by_operation(rows).values())) < _FEW
+
+
+def charts(rows: Sequence[dict[str, Any]]) -> dict[str, Named]:
+    """Rows in groups that are shown together, by title; names need not repeat the title.
+
+    A chart is a suite's layers in one operation; all suites' layers, where each suite has few, as
+    with `--quick`; all operations, where a suite has few layers, as the losses have.
+    """
+    suites = {name: [r for r in rows if suite_of(r) == name] for name in map(suite_of, rows)}
+    found: dict[str, Named] = {}
+    if all(map(_few, suites.values())):
+        for label, group in by_operation(rows).items():
+            found[label] = [(r["layer"] if "." in r["layer"] else layer_of(r), r) for r in group]
+        return found
+    for suite, mine in suites.items():
+        if _few(mine):
+            found[suite] = [(f"{layer_of(row)}, {row['label']}", row) for row in mine]
+            continue
+        for label, group in by_operation(mine).items():
+            found[f"{suite}, {label}"] = [(layer_of(row), row) for row in group]
+    return found

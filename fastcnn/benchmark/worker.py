@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fastcnn.benchmark import judging, machine, sides
+from fastcnn.benchmark import judging, sides
 from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.operations import Arrays
 from fastcnn.benchmark.sides.prepared import Prepared, Unsupported
@@ -175,10 +175,6 @@ class Session:
 
         fastcnn.set_num_threads(self.threads)
         return roofline.measure(self.threads, at).to_dict()
-
-    def machine(self) -> dict[str, Any]:
-        """Facts about the machine."""
-        return machine.facts()
 
 
 def serve(connection: Connection, library: str, threads: int) -> None:

@@ -9,6 +9,7 @@ from fastcnn.benchmark import results, table
 from fastcnn.benchmark.cases import cases
 from fastcnn.benchmark.comparison import compare
 from fastcnn.benchmark.statistics import paired_ratio
+from fastcnn.benchmark.summary import charts, own_rows
 
 SIDES = {
     "auto": ("fastcnn", 1.0), "winograd_of_the_future": ("fastcnn", 1.5),
@@ -94,6 +95,16 @@ def test_the_page_is_self_contained(tmp_path):
     made = {file.name for file in (tmp_path / "report").iterdir()}
     assert {"index.html", "roofline-1.png", "roofline-2.png"} <= made
     assert any(name.startswith("speedup-odd-conv-dw") for name in made)
+
+
+def test_few_layers_share_a_chart_and_many_have_one_per_suite_and_operation():
+    rows = own_rows(made_up("pooling", (1,)))
+    assert list(charts(rows)) == ["pooling, pool fwd", "pooling, pool dx"]
+    assert charts(rows)["pooling, pool dx"][0][0] == "vgg.pool1"
+    few = [row for row in rows if row["layer"] in ("pooling.ceil", "pooling.overlap")]
+    assert [name for name, _ in charts(few)["pool fwd"]] == ["pooling.overlap", "pooling.ceil"]
+    mixed = charts(rows + own_rows(made_up("losses", (1,))))
+    assert mixed["losses"][0][0] == "digits, bce"
 
 
 def test_a_page_of_an_interrupted_run_without_rows(tmp_path):

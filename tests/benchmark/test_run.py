@@ -101,8 +101,6 @@ class Recorder:
     def ask(self, method, *arguments):
         if method == "begin":
             return ["auto"] if self.library == "fastcnn" else [self.library]
-        if method == "machine":
-            return {"cpu": "none"}
         if method == "limits":
             return {"threads": 1, "at": 0.0, **LIMITS}
         if method == "measure":

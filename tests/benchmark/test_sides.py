@@ -97,7 +97,7 @@ def test_a_worker_that_dies_is_noticed():
     found = ProcessWorker("numpy", 1)
     found._process.kill()
     with pytest.raises(WorkerError, match="ended with status -9"):
-        found.ask("machine")
+        found.ask("end")
     found.close()
 
 
