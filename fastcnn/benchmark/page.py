@@ -29,7 +29,8 @@ dt { color: var(--dim); } dd { margin: 0; }
 img { width: 100%; max-width: 34rem; height: auto; display: block; border-radius: .5rem;
   background: #fff; }
 .layer { margin: .7rem 0; }
-.layer > span { float: right; color: var(--dim); font-size: .875rem; }
+.head { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; }
+.head > span { color: var(--dim); font-size: .875rem; }
 .bar { display: grid; grid-template-columns: 6.2rem 1fr 3.6rem; gap: .4rem; align-items: center;
   font-size: .8125rem; line-height: 1.35; }
 .bar .track { position: relative; height: .75rem; background: var(--soft); border-radius: 2px; }

@@ -132,8 +132,8 @@ def _layers(named: Named) -> str:
         roof = "" if percent is None else f", {percent:.0f} %"
         speed = rate(row).replace("GF", "GFLOP/s").replace("GB", "GB/s")
         parts.append(
-            f'<div class="layer"><span>{duration(row["median"])}, {speed}{roof}</span>'
-            f"<b>{escape(name)}</b>{bars}</div>"
+            f'<div class="layer"><div class="head"><b>{escape(name)}</b>'
+            f"<span>{duration(row['median'])}, {speed}{roof}</span></div>{bars}</div>"
         )
     return "\n".join(parts)
 
