@@ -7,8 +7,10 @@ an operation compiles its kernel, and later processes load it from Numba's cache
     fastcnn.functional   stateless operations on kernels
     fastcnn.reference    the same functions in NumPy, formulas in view
     fastcnn.layers       Conv2D, MaxPool2D, Dense, ... with Keras's names
-    fastcnn.networks     the networks of the lectures, ready to train
+    fastcnn.networks     the networks of the lectures
+    fastcnn.recipes      how each of them is trained on real images
     fastcnn.datasets     real images as arrays
+    fastcnn.verification every kernel against the reference
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastcnn import datasets, functional, layers, networks, reference, training
+    from fastcnn import (
+        datasets,
+        functional,
+        layers,
+        networks,
+        recipes,
+        reference,
+        training,
+        verification,
+    )
     from fastcnn.kernels.cpu.threads import get_num_threads, set_num_threads
     from fastcnn.kernels.precision import precision
     from fastcnn.training import Sequential
@@ -31,7 +42,16 @@ _ATTRIBUTES = {
     "precision": "fastcnn.kernels.precision",
     "set_num_threads": "fastcnn.kernels.cpu.threads",
 }
-_MODULES = ("datasets", "functional", "layers", "networks", "reference", "training")
+_MODULES = (
+    "datasets",
+    "functional",
+    "layers",
+    "networks",
+    "recipes",
+    "reference",
+    "training",
+    "verification",
+)
 
 __all__ = [
     "Sequential",
@@ -42,9 +62,11 @@ __all__ = [
     "layers",
     "networks",
     "precision",
+    "recipes",
     "reference",
     "set_num_threads",
     "training",
+    "verification",
 ]
 
 
