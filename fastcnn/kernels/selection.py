@@ -81,13 +81,8 @@ _POOL_STEP = 2e-9
 _PORTABLE_CONV_FLOPS = 75e9
 _COLUMNS = 1.2e9
 _PORTABLE_CALL = {"conv2d": 5.2e-6, "conv2d_input_grad": 8.5e-6, "conv2d_weight_grad": 5e-6}
-# implicit_gemm: FLOP/s of whole tiles; elements of B, of the result and of the weights per second.
-# Within a factor of two of what was measured but for three small layers.
-_TILE_FLOPS = 220e9
-_TAKEN = 6e9
-_STORED = 2.2e9
-_PACKED = 0.6e9
-_GEMM_CALL = 5.8e-6
+# Weights per second that are put in order before, or added up one by one.
+_PORTABLE_WEIGHTS = {"conv2d": 6e8, "conv2d_input_grad": 1.5e8, "conv2d_weight_grad": 3.5e8}
 
 
 def _cost(problem: Problem) -> float:
@@ -117,47 +112,19 @@ def _stated(name: str, module: str) -> Implementation:
     return Implementation(name, module, ask("refusal"), ask("cost"), ask("workspace"))
 
 
-def _convolution(problem: Problem) -> Conv2dGeometry:
-    assert isinstance(problem.geometry, Conv2dGeometry)
-    return problem.geometry
-
-
 def _conv_cost(problem: Problem) -> float:
-    """The products, and the columns that they are taken from."""
-    g = _convolution(problem)
+    """The products, the columns that they are taken from, the weights."""
+    g = problem.geometry
+    assert isinstance(g, Conv2dGeometry)
     rows = (g.C if problem.operation == "conv2d_input_grad" else g.K) // g.groups
     seconds = g.flops / _PORTABLE_CONV_FLOPS + g.flops / (2 * rows) / _COLUMNS
+    seconds += prod(g.weight_shape) / _PORTABLE_WEIGHTS[problem.operation]
     moved = g.bytes(problem.itemsize) / _COPY_BYTES
     return _PORTABLE_CALL[problem.operation] + problem.itemsize / 4 * seconds + moved
 
 
 def _no_workspace(problem: Problem) -> int:
     return 0
-
-
-def _gemm_refusal(problem: Problem) -> str | None:
-    return import_module("fastcnn.kernels.cpu.implicit_gemm").refusal(
-        problem.operation, problem.geometry
-    )
-
-
-def _gemm_workspace(problem: Problem) -> int:
-    return import_module("fastcnn.kernels.cpu.implicit_gemm").workspace(
-        problem.operation, problem.geometry, problem.itemsize
-    )
-
-
-def _gemm_cost(problem: Problem) -> float:
-    """Whole register tiles multiplied, B's elements taken, results stored, weights packed."""
-    g = _convolution(problem)
-    forward = problem.operation == "conv2d"
-    rows = (g.K if forward else g.C) // g.groups
-    padded = import_module("fastcnn.kernels.cpu.microkernel").padded(rows)
-    taken = g.flops / (2 * rows)
-    stored = prod(g.output_shape if forward else g.input_shape)
-    weights = prod(g.weight_shape) * padded / rows
-    seconds = 2 * padded * taken / _TILE_FLOPS + taken / _TAKEN + stored / _STORED
-    return _GEMM_CALL + problem.itemsize / 4 * (seconds + weights / _PACKED)
 
 
 def _portable(
@@ -175,16 +142,15 @@ def _portable(
 
 
 _PORTABLE_CONV = _portable("cpu.portable", scratch=True, cost=_conv_cost)
-_IMPLICIT_GEMM = Implementation(
-    "implicit_gemm", "cpu.implicit_gemm", _gemm_refusal, _gemm_cost, _gemm_workspace
-)
+_IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
+_GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
 
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
     "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM],
     "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM],
-    "conv2d_weight_grad": [_PORTABLE_CONV],
+    "conv2d_weight_grad": [_PORTABLE_CONV, _GEMM_WEIGHT_GRAD],
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
     "max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],
     "max_pool2d_grad": [_portable("cpu.pool", cost=_pool_cost), *_POOL_VECTORS],

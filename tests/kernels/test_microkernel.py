@@ -11,6 +11,8 @@ from numba import types
 from fastcnn.kernels.cpu import microkernel
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import (
+    dots,
+    emit_dots,
     emit_product,
     put,
     short_product,
@@ -35,6 +37,11 @@ def tall(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate):
 @kernel
 def short(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate):
     short_product(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate)
+
+
+@kernel
+def dotting(rounds, a, a0, a_jump, b, b0, b_jump, c, c0):
+    dots(rounds, a, a0, a_jump, b, b0, b_jump, c, c0)
 
 
 @kernel
@@ -82,6 +89,35 @@ def test_product_is_the_contract(dtype, tile, accumulate, rounds, depth):
     np.testing.assert_array_equal(c[inside].reshape(rows, columns), expected)
     assert np.isnan(c[:offset]).all()
     assert np.isnan(c[inside.stop :]).all()
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("rounds", [1, 2, 9])
+def test_dots_are_the_contract(dtype, rounds):
+    """As above; c has whole vectors, to which it adds."""
+    rows, columns = UNIT.dots
+    lanes = UNIT.lanes(np.dtype(dtype).itemsize)
+    length, offset = UNIT.vectors * lanes, 5
+    a_jump, b_jump = rows * length + 3, columns * length + 7
+    rng = np.random.default_rng(rounds)
+    a = np.full(offset + rounds * a_jump + 64, np.nan, dtype)
+    b = np.full(offset + rounds * b_jump + 64, np.nan, dtype)
+    whole = -(-rows * columns // lanes) * lanes
+    c = np.full(offset + whole + 64, np.nan, dtype)
+    a_rows = rng.integers(-8, 9, (rounds, rows, length))
+    b_rows = rng.integers(-8, 9, (rounds, columns, length))
+    before = rng.integers(-8, 9, whole)
+    for o in range(rounds):
+        a[offset + o * a_jump :][: rows * length] = a_rows[o].ravel()
+        b[offset + o * b_jump :][: columns * length] = b_rows[o].ravel()
+    c[offset : offset + whole] = before
+    dotting(rounds, a, offset, a_jump, b, offset, b_jump, c, offset)
+    expected = before.copy()
+    expected[: rows * columns] += np.einsum("oml,ojl->mj", a_rows, b_rows).ravel()
+    np.testing.assert_array_equal(c[offset : offset + whole], expected)
+    assert np.isnan(c[:offset]).all()
+    assert np.isnan(c[offset + whole :]).all()
 
 
 @on_vectors
@@ -146,8 +182,8 @@ CPUS = [
 ]
 
 
-def assembly(cpu, triple, unit, rows):
-    """The product of one tile, as a function of numbers and pointers, compiled for a CPU."""
+def assembly(cpu, triple, unit, tile):
+    """One tile's product, as a function of numbers and pointers, compiled for a CPU."""
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
     module.triple = triple
@@ -156,7 +192,11 @@ def assembly(cpu, triple, unit, rows):
     builder = ir.IRBuilder(function.append_basic_block())
     emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4))
     arguments = function.args
-    emit_product(emit, rows, unit.vectors, arguments[:4], arguments[4:7], arguments[7])
+    if tile == "dots":
+        emit_dots(emit, unit.dots, unit.vectors, arguments[:3], arguments[4:7])
+    else:
+        rows = unit.rows if tile == "tall" else unit.short_rows
+        emit_product(emit, rows, unit.vectors, arguments[:4], arguments[4:7], arguments[7])
     builder.ret_void()
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
@@ -181,17 +221,21 @@ def inner_loops(text, multiply):
 
 
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
-@pytest.mark.parametrize("short_tile", [False, True])
-def test_the_loop_in_assembly(cpu, triple, name, register, multiply, short_tile):
+@pytest.mark.parametrize("tile", ["tall", "short", "dots"])
+def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack."""
     (unit,) = (u for u in UNITS if u.name == name)
-    rows = unit.short_rows if short_tile else unit.rows
-    loops = inner_loops(assembly(cpu, triple, unit, rows), multiply)
+    rounds = {
+        "tall": unit.rows * unit.vectors,
+        "short": unit.short_rows * unit.vectors,
+        "dots": unit.dots[0] * unit.dots[1] * unit.vectors,
+    }
+    loops = inner_loops(assembly(cpu, triple, unit, tile), multiply)
     assert loops
     for loop in loops:
         products = [line for line in loop if re.match(multiply, line)]
         assert products
-        assert len(products) % (rows * unit.vectors) == 0
+        assert len(products) % rounds[tile] == 0
         assert all(len(re.findall(register, line)) >= 2 for line in products)
         assert not [line for line in loop if re.search(r"[re]sp\b|\[sp|\[x29", line)]
         assert not [line for line in loop if re.match(r"(call|bl)\b", line)]

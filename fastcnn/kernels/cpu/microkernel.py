@@ -17,9 +17,15 @@ The product, in the manner of BLIS's microkernels (Van Zee and van de Geijn 2015
   in A or B and is left where it is in C: the moves below take and put only the lanes that they are
   told of, so that the arrays of a caller are never read or written beyond their ends.
 - Two tiles, for what remains too: `tall_product` has unit.rows rows, `short_product`
-  unit.short_rows.
+  unit.short_rows. `cover` says which of the two to use for how many rows.
 
-`cover` says which of the two to use for how many rows.
+`dots` multiplies along the vectors instead, for sums over pixels: M, J = unit.dots,
+
+    c[m*J + j] += sum over o < rounds, l < COLUMNS of
+                  a[o*a_jump + m*COLUMNS + l] * b[o*b_jump + j*COLUMNS + l]      m < M, j < J
+
+in the same terms; each lane is added up in the order of o, then the lanes by halves. C is packed,
+M*J elements, rounded up to whole vectors, to whose rest zeros are added.
 """
 
 from __future__ import annotations
@@ -186,6 +192,52 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
 
 
 put: Any = intrinsic(_put_typer)
+
+
+def emit_dots(emit, tile, vectors, sizes, pointers):
+    """Emit `dots`; tile is (M, J), sizes are (rounds, a_jump, b_jump)."""
+    builder = emit.builder
+    rounds, a_jump, b_jump = sizes
+    a, b, c = pointers
+    rows, columns = tile
+    length = vectors * emit.lanes
+    with emit.loop(rounds, [emit.zero()] * (rows * columns)) as loop:
+        in_a = emit.at(a, builder.mul(loop.number, a_jump))
+        in_b = emit.at(b, builder.mul(loop.number, b_jump))
+        totals = list(loop.values)
+        for v in range(vectors):
+            place = [emit.index(i * length + v * emit.lanes) for i in range(max(rows, columns))]
+            bs = [emit.load(emit.at(in_b, place[j])) for j in range(columns)]
+            for m in range(rows):
+                factor = emit.load(emit.at(in_a, place[m]))
+                for j in range(columns):
+                    totals[m * columns + j] = emit.fma(factor, bs[j], totals[m * columns + j])
+        loop.next = totals
+    for i in range(0, rows * columns, emit.lanes):
+        place = emit.at(c, emit.index(i))
+        emit.store(emit.add(emit.load(place), emit.sums(loop.next[i : i + emit.lanes])), place)
+
+
+def _dots_typer(typingctx, rounds, a, a0, a_jump, b, b0, b_jump, c, c0):
+    if not _moves(a, b, c):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = _emitter(context, builder, a.dtype)
+        rounds, av, a0, a_jump, bv, b0, b_jump, cv, c0 = arguments
+        pointers = [
+            emit.at(emit.data(kind, value), offset)
+            for kind, value, offset in ((a, av, a0), (b, bv, b0), (c, cv, c0))
+        ]
+        unit = known_unit()
+        emit_dots(emit, unit.dots, unit.vectors, (rounds, a_jump, b_jump), pointers)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, a, i, i, b, i, i, c, i), codegen
+
+
+dots: Any = intrinsic(_dots_typer)
 
 
 # A short tile takes this much longer per row: it loads 10 vectors for 16 multiply-adds where the

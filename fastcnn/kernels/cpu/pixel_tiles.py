@@ -45,9 +45,9 @@ def most_pieces(pixels: int, lanes: int) -> int:
 
 
 @kernel
-def fill(b, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, lanes):
+def fill(b, rows, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, lanes):
     """b[tile][tap][column] = what positions t0 … t1-1 of channels c0 … c1-1 multiply for `count`
-    pieces; taps in the order [position][channel].
+    pieces; taps in the order [position][channel], tiles `rows` taps apart.
 
     sizes = (channels, H, W, vertical stride, horizontal stride) of the source; taps[t] begins with
     a row and a column offset: pixel (i, j) reads the source at (i*sh + row, j*sw + column), or a
@@ -55,11 +55,10 @@ def fill(b, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, lanes):
     """
     C, H, W, sh, sw = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     channels = c1 - c0
-    depth = (t1 - t0) * channels
     for p in range(count):
         vector, lane, length = pieces[p, 0], pieces[p, 1], pieces[p, 2]
         tile, start = divmod(vector * lanes, columns)
-        target = tile * depth * columns + start
+        target = tile * rows * columns + start
         plane = (pieces[p, 3] * C + c0) * H
         for t in range(t0, t1):
             h = pieces[p, 4] * sh + taps[t, 0]

@@ -142,6 +142,24 @@ class Emitter:
         picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(0, 2 * self.lanes, 2)))
         return self.builder.shuffle_vector(low, high, picked)
 
+    def sums(self, vectors):
+        """A vector of the sums over the lanes of up to `lanes` vectors, in their order; the rest 0.
+
+        Neighbours become one vector by adding their halves, until one is left; the order of
+        addition is the same for all.
+        """
+        pick = self.builder.shuffle_vector
+        vectors = [*vectors, *[self.zero()] * (self.lanes - len(vectors))]
+        width = self.lanes // 2
+        while width:
+            low = [i for i in range(2 * self.lanes) if not i & width]
+            high = [i + width for i in low]
+            lanes = [ir.Constant(ir.VectorType(_LANE, self.lanes), n) for n in (low, high)]
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [self.add(*[pick(a, b, n) for n in lanes]) for a, b in pairs]
+            width //= 2
+        return vectors[0]
+
     def add(self, a, b):
         return self.builder.fadd(a, b)
 

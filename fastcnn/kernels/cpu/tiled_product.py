@@ -40,6 +40,11 @@ ROWS = 512
 FEWEST_ROWS = 64
 # Tasks that keep a few threads evenly busy, and the most there are but for many groups.
 FEW_TASKS, TASKS = 8, 32
+# Channels of a chunk at the least, where there are as many: they share the mask of a piece.
+LEAST_CHANNELS = 16
+# Rows per group that fill enough of a register tile.
+LEAST_ROWS = 4
+NO_UNIT = "no vector unit that is known here, or nothing is compiled"
 
 
 @kernel
@@ -110,7 +115,7 @@ def _product_chunk(task, source, packed, taps, panels, bias, out, source_sizes, 
                 depth = (c1 - c0) * (t1 - t0)
                 base = group * channels
                 fill(
-                    b, pieces, starts[tiles], source, source_sizes, taps, t0, t1, base + c0,
+                    b, depth, pieces, starts[tiles], source, source_sizes, taps, t0, t1, base + c0,
                     base + c1, columns, lanes,
                 )  # fmt: skip
                 for p in range(first, last):
@@ -178,20 +183,18 @@ def tabulate(
     lanes = unit.lanes(itemsize)
     columns = lanes * unit.vectors
     positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
-    some_positions = min(positions, DEPTH)
-    # chunks of equal size, rather than full ones and a rest
-    some_channels = _even(channels, max(1, DEPTH // some_positions))
+    some_channels, some_positions = chunk_of(channels, positions, DEPTH)
     panels = _panels(rows, unit)
     padded = int(panels[:, 2].sum())
-    block = columns * min(TILES, _blocks(pixels, columns))
-    blocks = _blocks(pixels, block)
+    block = columns * min(TILES, blocks_of(pixels, columns))
+    blocks = blocks_of(pixels, block)
     panel_blocks = max(
-        _blocks(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
+        blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
     )
-    some_panels = _even(len(panels), _blocks(len(panels), panel_blocks))
-    panel_blocks = _blocks(len(panels), some_panels)
-    span = block * _blocks(blocks, max(1, TASKS // (panel_blocks * groups)))
-    spans = _blocks(pixels, span)
+    some_panels = even(len(panels), blocks_of(len(panels), panel_blocks))
+    panel_blocks = blocks_of(len(panels), some_panels)
+    span = block * blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
+    spans = blocks_of(pixels, span)
     b_size = block * some_positions * some_channels
     c_size = block * int(panels[:some_panels, 2].sum())
     pieces = most_pieces(block, lanes)
@@ -214,14 +217,24 @@ def tabulate(
     )
 
 
-def _blocks(n: int, size: int) -> int:
+def blocks_of(n: int, size: int) -> int:
     """How many blocks of a size hold n."""
     return -(-n // size)
 
 
-def _even(n: int, most: int) -> int:
+def chunk_of(channels: int, positions: int, taps: int) -> tuple[int, int]:
+    """Channels and positions of a chunk of about so many taps.
+
+    All positions if there is room for them with LEAST_CHANNELS channels, so that what they read is
+    still in L1; chunks are of equal size, rather than full ones and a rest.
+    """
+    some_channels = even(channels, max(LEAST_CHANNELS, taps // positions))
+    return some_channels, even(positions, max(1, taps // some_channels))
+
+
+def even(n: int, most: int) -> int:
     """The size of as few blocks of n as `most` allows, all but the last equal."""
-    return _blocks(n, _blocks(n, most))
+    return blocks_of(n, blocks_of(n, most))
 
 
 def run(

@@ -28,6 +28,9 @@ class VectorUnit:
     short_rows : int
         A second tile, of fewer rows, that fills up what whole tiles leave over: 64 rows are 4 x 14
         and 8, where 5 x 14 would multiply 6 rows of zeros.
+    dots : (int, int)
+        Rows and columns of a tile whose accumulators are vectors of partial sums; the vectors of
+        both sides are loaded.
     """
 
     name: str
@@ -36,6 +39,7 @@ class VectorUnit:
     rows: int
     vectors: int
     short_rows: int
+    dots: tuple[int, int]
 
     def lanes(self, itemsize: int) -> int:
         """Elements of this size in a vector."""
@@ -45,9 +49,9 @@ class VectorUnit:
 # Widest first. Tiles: 28 of 32 registers, 12 of 16, 16 of 32 (NEON multiplies by an element of a
 # register, so that A's rows are loaded as vectors and need registers too).
 UNITS = (
-    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2, 8),
-    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 4),
-    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2, 4),
+    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2, 8, (6, 4)),
+    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 4, (3, 3)),
+    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2, 4, (4, 4)),
 )
 
 
