@@ -16,6 +16,7 @@ import fastcnn
 
 COMMANDS = {
     "demo": "train two networks on real images, on NumPy and on the kernels",
+    "train": "train a network of the lectures on real images",
     "compare": "run every kernel against the reference on this machine",
     "bench": "measure every kernel beside NumPy, other libraries and the machine's limits",
     "warmup": "compile kernels ahead of their first use",
@@ -71,7 +72,8 @@ def _dispatch(argv: Sequence[str]) -> int:
     try:
         return import_module(f"fastcnn.cli.{arguments.command}").run(arguments)
     except UsageError as error:
-        parser.error(f"{arguments.command}: {error}")
+        name = f"{parser.prog} {arguments.command}"
+        parser.exit(USAGE, f"{name}: {error}\n(see {name} --help)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

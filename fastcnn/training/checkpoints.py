@@ -109,9 +109,14 @@ def load(path: str | os.PathLike[str], network: Sequential) -> dict[str, Any]:
         wanted = {**parameters, **kept}
         problems = [f"missing {name}" for name in parameters if name not in members]
         problems += [f"unexpected {name}" for name in sorted(members - wanted.keys())]
+        arrays = {}
+        for name in members & wanted.keys():
+            try:
+                arrays[name] = _read(archive, name, wanted[name])
+            except ValueError as error:
+                problems.append(str(error))
         if problems:
-            raise ValueError(f"{path} does not fit this network: {'; '.join(problems)}")
-        arrays = {name: _read(archive, path, name, like) for name, like in wanted.items()}
+            raise ValueError(f"{path} does not fit this network: {'; '.join(sorted(problems))}")
     network.load_state_dict({name: arrays[name] for name in parameters})
     if optimizer is not None:
         optimizer.iterations = int(about["iterations"])
@@ -153,7 +158,10 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError(f"{path} is not a checkpoint: it has no member {_NOTES!r}")
         if archive.getinfo(f"{_NOTES}.npy").file_size > _MOST_NOTES:
             raise ValueError(f"{path}: {_NOTES}: more than {_MOST_NOTES} bytes")
-        text = _read(archive, path, _NOTES, None)
+        try:
+            text = _read(archive, _NOTES, None)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     try:
         about = json.loads(str(text))
         if about.keys() >= {"optimizer", "iterations", "notes"}:
@@ -163,9 +171,7 @@ def _about(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise ValueError(f"{path}: {_NOTES}: not the notes of a checkpoint")
 
 
-def _read(
-    archive: zipfile.ZipFile, path: str | os.PathLike[str], name: str, like: Array | None
-) -> Array:
+def _read(archive: zipfile.ZipFile, name: str, like: Array | None) -> Array:
     """One member, of the shape and type of `like`; the notes, a single string, if that is None."""
     try:
         with archive.open(f"{name}.npy") as member:
@@ -183,7 +189,7 @@ def _read(
                 raise ValueError(f"{len(content)} bytes of data, expected {size}")
     # zipfile's errors for a damaged, an encrypted and a strangely compressed member
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise ValueError(f"{path}: {name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
     return np.frombuffer(content, dtype).reshape(shape).copy()
 
 

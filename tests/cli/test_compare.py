@@ -99,7 +99,7 @@ def test_problems_by_name_and_by_string(capsys):
 
 def test_nothing_to_compare_is_a_usage_error(capsys):
     assert cli.main(["compare", "--ops", "conv2d", "--problem", "n1i4o4"]) == 2
-    assert "fastcnn: compare: no implementation asked for runs on" in capsys.readouterr().err
+    assert "fastcnn compare: no implementation asked for runs on" in capsys.readouterr().err
 
 
 def test_fuzz(capsys, monkeypatch):

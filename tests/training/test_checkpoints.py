@@ -96,7 +96,10 @@ def path(tmp_path):
     ("network", "text"),
     [
         (lambda: networks.two_block(input_shape=(1, 8, 8)), "does not fit this network: missing 2"),
-        (lambda: fresh(dtype="float64"), "0.bias: float32 of shape .1,., expected float64"),
+        (
+            lambda: fresh(dtype="float64"),
+            r"0.bias: float32 of shape \(1,\), expected float64 .*; 0.weight: ",
+        ),
         (
             lambda: networks.fifteen_parameter(input_shape=(1, 8, 8)),
             r"4.weight: float32 of shape \(1, 4\), expected float32 of shape \(1, 9\)",
@@ -157,9 +160,9 @@ def huge_notes(members):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lie_about_shape, "c.npz: 4.weight: "),
-        (short_data, "c.npz: 4.weight: 12 bytes of data, expected 16"),
-        (objects, "c.npz: 4.weight: object of shape"),
+        (lie_about_shape, "does not fit this network: 4.weight: "),
+        (short_data, "network: 4.weight: 12 bytes of data, expected 16"),
+        (objects, "network: 4.weight: object of shape"),
         (no_notes, "c.npz is not a checkpoint: it has no member 'checkpoint'"),
         (strange_notes, "c.npz: checkpoint: not the notes of a checkpoint"),
         (huge_notes, "c.npz: checkpoint: more than 1048576 bytes"),
@@ -175,7 +178,7 @@ def test_a_file_that_lies_is_refused_by_name(path, change, text):
 
 def test_something_else_is_refused(tmp_path):
     (tmp_path / "c.npz").write_bytes(b"hello")
-    with pytest.raises(ValueError, match="is not an .npz file"):
+    with pytest.raises(ValueError, match="is not an"):
         checkpoints.load_notes(tmp_path / "c.npz")
     with pytest.raises(FileNotFoundError):
         checkpoints.load_notes(tmp_path / "nowhere.npz")
