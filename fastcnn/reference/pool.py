@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._axes import Axis, Ints, Padding, as_batch, pad_or_crop, pool_axes, shape_of
-from ._numerics import Array, expect_shape, load, size, store
+from ._numerics import Array, expect_shape, load, quiet, size, store
 
 
 @overload
@@ -237,7 +237,8 @@ def max_pool2d_grad(
     expect_shape(dy_, "dy", indices.shape, "like mask")
     # dX[argmax of window] += dY[window]
     dx = np.zeros(shape, dy_.dtype)
-    np.add.at(dx.reshape(-1), _flat(indices, shape), dy_.ravel())
+    with quiet():
+        np.add.at(dx.reshape(-1), _flat(indices, shape), dy_.ravel())
     return store(dx, dtype)
 
 

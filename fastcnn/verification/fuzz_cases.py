@@ -154,10 +154,14 @@ def dressed(draft: Draft, rng: np.random.Generator) -> tuple[dict[str, Any], lis
     """The arguments with their arrays in hostile forms, in memory of their own."""
     values, notes = dict(draft.values), []
     for name, value in values.items():
-        if isinstance(value, np.ndarray) and name != draft.mistaken:
-            form = _one_of(rng, WRITABLE if name in draft.updated else FORMS)
-            values[name] = FORMS[form](value)
-            notes.append(f"{name} {form}")
+        if not isinstance(value, np.ndarray):
+            continue
+        if name == draft.mistaken:
+            values[name] = value.copy()
+            continue
+        form = _one_of(rng, WRITABLE if name in draft.updated else FORMS)
+        values[name] = FORMS[form](value)
+        notes.append(f"{name} {form}")
     return values, notes
 
 
