@@ -206,7 +206,9 @@ def conv2d_weight_grad(
         s.x_sizes, s.dy_sizes, s.sizes,
     )  # fmt: skip
     if s.spans > 1:
-        np.add.reduce(parts, axis=0, out=dw.reshape(-1))
+        # infinities of both signs make NaN, which is no news
+        with np.errstate(invalid="ignore", over="ignore"):
+            np.add.reduce(parts, axis=0, out=dw.reshape(-1))
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
