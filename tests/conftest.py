@@ -1,6 +1,12 @@
 """What holds for every test."""
 
+from __future__ import annotations
+
 import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -8,3 +14,12 @@ def pytest_configure() -> None:
     # the programs that tests interrupt would not notice.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def number_of_threads() -> Iterator[None]:
+    """The number of threads is the process's: no test leaves its own to the next."""
+    yield
+    threads = sys.modules.get("fastcnn.kernels.cpu.threads")
+    if threads is not None:
+        threads._requested = None

@@ -74,6 +74,10 @@ def one_wrong_element(args):
     out.flat[out.size // 2] += 1
 
 
+def one_wrong_parameter(args):
+    args[0].flat[args[0].size // 2] += 1  # a step's result is what it is given first
+
+
 def one_wrong_mask_entry(args):
     args[-1].flat[0] ^= 1
 
@@ -92,7 +96,7 @@ def one_wrong_mask_entry(args):
         ("softmax", one_wrong_element),
         ("dense", one_wrong_element),
         ("half_squared_error_grad", one_wrong_element),
-        ("sgd_step", one_wrong_element),
+        ("sgd_step", one_wrong_parameter),
     ],
 )
 def test_one_wrong_element_is_caught_and_named(monkeypatch, operation, damage):
