@@ -1,14 +1,12 @@
 """README's performance section and the plot in docs/, from the JSON of a run.
 
     fastcnn bench --readme bench/results/FILE.json
-    python -m fastcnn.benchmark.readme bench/results/FILE.json
 
 The text between the two markers is replaced; nothing in it is ever typed.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +118,3 @@ def write_readme(source: str, root: Path | None = None) -> list[Path]:
     (root / PLOT).parent.mkdir(exist_ok=True)
     plot = overview(content, threads, root / PLOT)
     return [readme] if plot is None else [readme, plot]
-
-
-if __name__ == "__main__":
-    write_readme(sys.argv[1])
