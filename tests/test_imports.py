@@ -30,9 +30,10 @@ RULES = {
     "kernels.cuda": ("geometry",),
     "reference": (),
     "layers": ("functional", "reference", "arguments", "geometry"),
-    "training": ("layers", "functional"),
+    "training": ("files", "layers", "functional", "arguments"),
     "networks": ("layers", "training"),
-    "datasets": (),
+    "datasets": ("files",),
+    "files": (),
     "recipes": ("datasets", "networks", "training"),
     "verification": ANYTHING,
     "benchmark": ANYTHING,
@@ -57,6 +58,7 @@ OPTIONAL = {
     "onnxruntime": ("benchmark",),
     "jax": ("benchmark",),
     "cupy": ("kernels.cuda.target",),
+    "safetensors": ("training",),
 }
 # Each of these is for one package, and imported by name in a process that is that package's own.
 ADAPTERS = tuple(

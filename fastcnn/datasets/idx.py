@@ -14,8 +14,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fastcnn.files.streams import (
+    DEFLATE_LIMIT,
+    Readable,
+    declared_bytes,
+    read_exactly,
+    read_last,
+)
+
 from .checks import brightness, float_type
-from .streams import DEFLATE_LIMIT, Readable, declared_bytes, read_exactly, read_last
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .streams import declared_bytes
+from fastcnn.files.streams import declared_bytes
 
 NUMBER_TYPES = frozenset(["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"])
 

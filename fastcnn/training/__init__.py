@@ -5,6 +5,7 @@ from .history import History
 from .optimizers import SGD, Adam, Optimizer
 from .progress import ProgressBar, ProgressLines
 from .sequential import Sequential
+from .weights import load_weights, save_weights
 
 __all__ = [
     "SGD",
@@ -16,4 +17,6 @@ __all__ = [
     "ProgressBar",
     "ProgressLines",
     "Sequential",
+    "load_weights",
+    "save_weights",
 ]

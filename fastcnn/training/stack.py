@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from fastcnn.layers import Layer
 from fastcnn.layers.base import Shape
 from fastcnn.layers.dtypes import expect_dtype
 
-from . import state
+from . import state, weights
 from .shapes import ACTIVATIONS, check_images, image_rank, walk
 
 Array = np.ndarray
@@ -122,6 +123,30 @@ class Stack:
             parameter is changed.
         """
         state.load(self.parameters(), state_dict)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write `state_dict()` to a .npz or .safetensors file, whole or not at all.
+
+        Errors are those of `fastcnn.training.save_weights`.
+        """
+        weights.save_weights(path, self.parameters())
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Copy parameters in from a .npz or .safetensors file.
+
+        Raises
+        ------
+        ValueError
+            The file is damaged, or as in `load_state_dict`; no parameter is changed.
+        ImportError, OSError
+            As `fastcnn.training.load_weights`.
+        """
+        self._need_parameters()
+        state_dict = weights.load_weights(path)
+        try:
+            self.load_state_dict(state_dict)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def count_params(self) -> int:
         """Number of trainable numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 
 import numpy as np
@@ -69,11 +70,10 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     checkpoints.save(path, network, NOTES)
     before = path.read_bytes()
 
-    def no_space(file, **arrays):
-        file.write(b"half of it")
+    def no_space(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", no_space)
+    monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="No space left"):
         checkpoints.save(path, network, {})
     assert path.read_bytes() == before
@@ -161,9 +161,9 @@ def huge_notes(members):
     ("change", "text"),
     [
         (lie_about_shape, "does not fit this network: 4.weight: "),
-        (short_data, "network: 4.weight: 12 bytes of data, expected 16"),
-        (objects, "network: 4.weight: object of shape"),
-        (no_notes, "c.npz is not a checkpoint: it has no member 'checkpoint'"),
+        (short_data, r"network: 4.weight: shape: \(1, 4\) of float32 is 16 bytes, but 12"),
+        (objects, "network: 4.weight: descr: '.O' is not float32 or float64"),
+        (no_notes, "c.npz: is not a checkpoint: it has no member 'checkpoint'"),
         (strange_notes, "c.npz: checkpoint: not the notes of a checkpoint"),
         (huge_notes, "c.npz: checkpoint: more than 1048576 bytes"),
         (lambda members: members.update({"more.npy": b""}), "unexpected more"),
@@ -178,7 +178,7 @@ def test_a_file_that_lies_is_refused_by_name(path, change, text):
 
 def test_something_else_is_refused(tmp_path):
     (tmp_path / "c.npz").write_bytes(b"hello")
-    with pytest.raises(ValueError, match="is not an"):
+    with pytest.raises(ValueError, match=r"c\.npz: is not an \.npz file: "):
         checkpoints.load_notes(tmp_path / "c.npz")
     with pytest.raises(FileNotFoundError):
         checkpoints.load_notes(tmp_path / "nowhere.npz")
