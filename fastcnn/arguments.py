@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Real
 from operator import index
 from typing import Any
+
+from numpy.lib.array_utils import normalize_axis_index
 
 Pair = tuple[int, int]
 Sides = tuple[int, int, int, int]  # top, bottom, left, right
@@ -41,8 +43,8 @@ def _integers(value: Any, name: str, lengths: tuple[int, ...], least: int) -> tu
     return numbers
 
 
-def whole(value: Any, name: str) -> int:
-    """One int of at least 1.
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """One int of at least `least`.
 
     Raises
     ------
@@ -55,9 +57,39 @@ def whole(value: Any, name: str) -> int:
         number = index(value)
     except TypeError:
         raise TypeError(f"{name} must be an int, but got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, but got {value!r}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, but got {value!r}")
     return number
+
+
+def axis_of(value: Any, dimensions: int) -> int:
+    """The axis of an array of so many dimensions, counted from its start.
+
+    Raises
+    ------
+    TypeError
+        No int.
+    numpy.exceptions.AxisError
+        No such axis (a ValueError).
+    """
+    try:
+        return normalize_axis_index(value, dimensions)
+    except TypeError:
+        raise TypeError(f"axis must be an int, but got {value!r}") from None
+
+
+def one_of(value: Any, name: str, known: Collection[str]) -> str:
+    """A name that is known; ValueError otherwise, with all that are, and the nearest."""
+    if isinstance(value, str) and value in known:
+        return value
+    # Only now: importing fastcnn should not pay for it.
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(value).lower(), known, n=1, cutoff=0.8)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"{name} must be one of {', '.join(map(repr, known))}, but got {value!r}{hint}"
+    )
 
 
 def real(value: Any, name: str) -> float:
@@ -88,12 +120,12 @@ def pair(value: Any, name: str, least: int = 1) -> Pair:
 
 
 def shape_of(value: Any, name: str, ranks: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape given by the caller, as a tuple of non-negative ints of an allowed rank."""
+    """A caller's shape as a tuple of non-negative ints, of an allowed rank (empty: any)."""
     try:
         numbers = tuple(index(v) for v in value)
     except TypeError:
         raise TypeError(f"{name} must be a tuple of ints, but got {value!r}") from None
-    if len(numbers) not in ranks:
+    if ranks and len(numbers) not in ranks:
         wanted = " or ".join(str(r) for r in ranks)
         raise ValueError(f"{name} must have {wanted} dimensions, but got {list(numbers)}")
     if numbers and min(numbers) < 0:
@@ -136,8 +168,8 @@ def sides_of(padding: str | Sides, size: Pair, window: Pair, stride: Pair, dilat
         return 0, 0, 0, 0
     if padding == "same" and stride != (1, 1):
         raise ValueError(
-            "padding='same' is not supported for strided convolutions; 'same_upper' is "
-            "TensorFlow's and Keras's rule for them"
+            "padding='same' is not supported for strided convolutions and pooling; 'same_upper' "
+            "is TensorFlow's and Keras's rule for them"
         )
     sides: list[int] = []
     for length, k, s, d in zip(size, window, stride, dilation, strict=True):

@@ -121,6 +121,20 @@ def floats(value: Any, name: str, ranks: tuple[int, ...], like: Array | None = N
     return canonical(value)
 
 
+def images(value: Any, operation: str) -> Array:
+    """The x of an operation on (N, C, H, W) or (C, H, W), as `floats` gives it; errors likewise.
+
+    A wrong rank is refused in PyTorch's words.
+    """
+    x = floats(value, "x", ())
+    if x.ndim not in (3, 4):
+        raise ValueError(
+            f"Expected 3D (unbatched) or 4D (batched) input to {operation}, "
+            f"but got input of size: {list(x.shape)}"
+        )
+    return x
+
+
 def integers(value: Any, name: str, dtypes: tuple[str, ...]) -> Array:
     """A caller's array of integers of one of `dtypes`, in canonical form; TypeError otherwise."""
     if type(value) is not np.ndarray:

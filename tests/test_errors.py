@@ -85,7 +85,7 @@ CONVOLUTIONS = {
     "rank": Mistake(
         lambda: F.conv2d(X[0, 0], W),
         ValueError,
-        "x must be 4-D or 3-D, but got 2-D of shape (8, 7)",
+        "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: [8, 7]",
     ),
     "rank of weights": Mistake(
         lambda: F.conv2d(X, W[0]),
@@ -136,8 +136,8 @@ CONVOLUTIONS = {
     "same padding with a stride": Mistake(
         lambda: F.conv2d(X, W, padding="same", stride=2),
         ValueError,
-        "padding='same' is not supported for strided convolutions; 'same_upper' is TensorFlow's "
-        "and Keras's rule for them",
+        "padding='same' is not supported for strided convolutions and pooling; 'same_upper' is "
+        "TensorFlow's and Keras's rule for them",
     ),
     "negative padding": Mistake(
         lambda: F.conv2d(X, W, padding=(0, -1)),
@@ -224,6 +224,18 @@ POOLING = {
         "pad should be smaller than the effective window, (2 x 2), but got padding (top, bottom, "
         "left, right) = (2, 2, 0, 0): a window would lie wholly in padding",
     ),
+    "rank": Mistake(
+        lambda: F.max_pool2d(X[0, 0], 2),
+        ValueError,
+        "Expected 3D (unbatched) or 4D (batched) input to max_pool2d, but got input of size: "
+        "[8, 7]",
+    ),
+    "same padding with a stride": Mistake(
+        lambda: F.max_pool2d(X, 2, padding="same"),
+        ValueError,
+        "padding='same' is not supported for strided convolutions and pooling; 'same_upper' is "
+        "TensorFlow's and Keras's rule for them",
+    ),
     "window larger than the input": Mistake(
         lambda: F.max_pool2d(X, 9),
         ValueError,
@@ -295,6 +307,11 @@ LAYERS = {
         lambda: F.relu_grad(ROWS, ROWS, at_zero="0"),
         TypeError,
         "at_zero must be a number, but got '0'",
+    ),
+    "axes": Mistake(
+        lambda: F.softmax(ROWS, axis=(0,)),
+        TypeError,
+        "axis must be an int, but got (0,)",
     ),
     "axis that is none": Mistake(
         lambda: F.softmax(ROWS, axis=2),

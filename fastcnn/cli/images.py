@@ -21,11 +21,16 @@ HELP = (
 
 
 def _digits(options: str, dtype: str) -> tuple[Array, Array]:
-    pair = tuple(int(part) for part in options.split(",")) if options else None
+    try:
+        pair = tuple(int(part) for part in options.split(",")) if options else None
+    except ValueError:
+        raise UsageError(f"--data digits:{options}: say two digits, such as digits:4,9") from None
     return datasets.digits(pair, dtype=dtype)  # type: ignore[arg-type]
 
 
 def _faces(options: str, dtype: str) -> tuple[Array, Array]:
+    if options not in ("", "6", "25"):
+        raise UsageError(f"--data faces:{options}: say faces (25x25) or faces:6 (6x6)")
     return datasets.faces(size=int(options or 25), dtype=dtype)
 
 

@@ -43,7 +43,10 @@ def digits(
     float_dtype = float_type(dtype)
     if size not in (6, 8):
         raise ValueError(f"size must be 8 (the whole image) or 6 (its centre), got {size!r}")
-    chosen = None if pair is None else tuple(operator.index(digit) for digit in pair)
+    try:
+        chosen = None if pair is None else tuple(operator.index(digit) for digit in pair)
+    except TypeError:
+        raise TypeError(f"pair must hold two integers, such as (4, 9), got {pair!r}") from None
     if chosen is not None and (len(set(chosen)) != 2 or len(chosen) != 2):
         raise ValueError(f"pair must be two different digits, got {pair!r}")
     if chosen is not None and not all(0 <= digit <= 9 for digit in chosen):

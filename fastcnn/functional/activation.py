@@ -6,9 +6,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index
 
-from fastcnn.arguments import real
+from fastcnn.arguments import axis_of, real
 from fastcnn.arrays import Array, expect_shape, floats, type_name
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
@@ -175,7 +174,7 @@ def softmax(x: Any, axis: int = -1) -> Array:
         No such axis (a ValueError).
     """
     x = floats(x, "x", ())
-    return _forward("softmax", x, normalize_axis_index(axis, x.ndim))
+    return _forward("softmax", x, axis_of(axis, x.ndim))
 
 
 def softmax_grad(dy: Any, y: Any, axis: int = -1) -> Array:
@@ -199,7 +198,7 @@ def softmax_grad(dy: Any, y: Any, axis: int = -1) -> Array:
         As `relu_grad` and `softmax`.
     """
     y = floats(y, "y", ())
-    return _backward("softmax_grad", dy, y, "y", normalize_axis_index(axis, y.ndim))
+    return _backward("softmax_grad", dy, y, "y", axis_of(axis, y.ndim))
 
 
 def flatten(x: Any) -> Array:

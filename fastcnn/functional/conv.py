@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import shape_of
-from fastcnn.arrays import Array, Output, expect_shape, floats, type_name
+from fastcnn.arrays import Array, Output, expect_shape, floats, images, type_name
 from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
 from fastcnn.kernels.plans import plan
 
@@ -84,7 +84,7 @@ def conv2d(
     ValueError
         Shapes or numbers that do not fit, named in the message.
     """
-    x = floats(x, "x", (4, 3))
+    x = images(x, "conv2d")
     w = floats(w, "w", (4,), like=x)
     batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), w.shape, stride, padding, dilation, groups)
@@ -176,7 +176,7 @@ def conv2d_weight_grad(
     TypeError, ValueError
         As `conv2d`; also if dy's shape is not the forward output's.
     """
-    x = floats(x, "x", (4, 3))
+    x = images(x, "conv2d")
     dy = floats(dy, "dy", (x.ndim,), like=x)
     shape = shape_of(weight_shape, "weight_shape", (4,))
     batched = x.ndim == 4

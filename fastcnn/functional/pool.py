@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import shape_of
-from fastcnn.arrays import Array, Output, expect_shape, floats, integers, type_name
+from fastcnn.arrays import Array, Output, expect_shape, floats, images, integers, type_name
 from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
 from fastcnn.kernels.plans import plan
 
@@ -61,7 +61,7 @@ def max_pool2d(
     TypeError, ValueError
         Wrong types, shapes or numbers; a window that would lie wholly in padding.
     """
-    x = floats(x, "x", (4, 3))
+    x = images(x, "max_pool2d")
     g = _geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = g.output_shape[4 - x.ndim :]
     chosen = plan("max_pool2d", g, type_name(x), algorithm)

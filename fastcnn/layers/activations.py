@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastcnn.arguments import one_of
+
 from .base import Layer
 from .relu import ReLU
 from .sigmoid import Sigmoid
@@ -40,11 +42,7 @@ def activation_layer(activation: str | None, class_axis: int, **options: Any) ->
     """
     if activation is None or activation == "linear":
         return None
-    if activation not in _LAYERS:
-        raise ValueError(
-            f"activation must be None or one of {', '.join(map(repr, (*_LAYERS, 'linear')))}, "
-            f"but got {activation!r}"
-        )
+    one_of(activation, "activation", (*_LAYERS, "linear"))
     if activation == "softmax":
         options["axis"] = class_axis
     return _LAYERS[activation](**options)

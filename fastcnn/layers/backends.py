@@ -5,17 +5,14 @@ from __future__ import annotations
 from types import ModuleType
 
 from fastcnn import functional
+from fastcnn.arguments import one_of
 
 BACKENDS = ("auto", "cpu", "reference")
 
 
 def check_backend(backend: str) -> str:
     """Return `backend` if there is one of this name; ValueError otherwise."""
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"backend must be one of {', '.join(map(repr, BACKENDS))}, but got {backend!r}"
-        )
-    return backend
+    return one_of(backend, "backend", BACKENDS)
 
 
 def operations(backend: str) -> ModuleType:

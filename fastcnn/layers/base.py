@@ -195,7 +195,7 @@ class Layer:
         x = expect_dtype(x, "x", self.dtype, owner)
         if not self.built:
             single = self.input_rank is not None and x.ndim == self.input_rank - 1
-            self.build((None, *(x.shape if single else x.shape[1:])))
+            self.build(x.shape if x.ndim and not single else (None, *x.shape))
         y, kept = self._forward(x, training)
         if training:
             self._kept = kept
@@ -257,9 +257,9 @@ class Layer:
         shape = tuple(input_shape)
         if len(shape) != self.input_rank:
             wanted = {4: "(N, C, H, W)", 2: "(N, features)"}[self.input_rank or 0]
-            flatten = ": put Flatten() before it" if self.input_rank == 2 else ""
+            fix = "put Flatten() before it" if self.input_rank == 2 else "C is 1 for grey images"
             raise ValueError(
-                f"{type(self).__name__} takes inputs of shape {wanted}, but got {shape}{flatten}"
+                f"{type(self).__name__} takes inputs of shape {wanted}, but got {shape}: {fix}"
             )
         if any(n is None or n < 0 for n in shape[1:]):
             raise ValueError(f"only the batch axis may be None, but got {shape}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastcnn.arguments import pair, whole
+from fastcnn.arguments import one_of, pair, whole
 from fastcnn.geometry import Conv2dGeometry, conv2d_geometry
 
 from .activations import activation_layer
@@ -91,9 +91,7 @@ class Conv2D(Layer):
         # Channels are the third axis from the end, of a batch and of one image.
         self.activation_layer = activation_layer(activation, -3, dtype=dtype, backend=backend)
         self.use_bias = bool(use_bias)
-        if bias not in ("per_filter", "per_pixel"):
-            raise ValueError(f"bias must be 'per_filter' or 'per_pixel', but got {bias!r}")
-        self.bias = bias
+        self.bias = one_of(bias, "bias", ("per_filter", "per_pixel"))
         self.seed = seed
         self.kernel_initializer = check_initializer(kernel_initializer, "kernel_initializer")
         self.bias_initializer = check_initializer(bias_initializer, "bias_initializer")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastcnn.arguments import whole
+from fastcnn.arguments import one_of, whole
 
 from .activations import activation_layer
 from .base import Array, Layer, Shape
@@ -65,9 +65,7 @@ class Dense(Layer):
         self.activation = activation
         self.activation_layer = activation_layer(activation, -1, dtype=dtype, backend=backend)
         self.use_bias = bool(use_bias)
-        if bias not in ("per_unit", "shared"):
-            raise ValueError(f"bias must be 'per_unit' or 'shared', but got {bias!r}")
-        self.bias = bias
+        self.bias = one_of(bias, "bias", ("per_unit", "shared"))
         self.seed = seed
         self.kernel_initializer = check_initializer(kernel_initializer, "kernel_initializer")
         self.bias_initializer = check_initializer(bias_initializer, "bias_initializer")

@@ -25,15 +25,13 @@ def expect_dtype(array: Any, name: str, dtype: np.dtype[Any], owner: str) -> Any
     # The usual case first: names of types cost more than a small layer's arithmetic.
     if type(array) is np.ndarray and array.dtype == dtype:
         return array
+    fix = f"{name}.astype('{dtype}')"
     if not hasattr(array, "dtype"):
-        array = np.asarray(array)
+        array, fix = np.asarray(array), f"np.asarray({name}, '{dtype}')"
     given = array.dtype
     if isinstance(given, np.dtype):
         given = given.newbyteorder("=")
     if str(given).removeprefix("torch.") != dtype.name:
         other = f", or make it with dtype='{given}'" if given in ("float32", "float64") else ""
-        raise TypeError(
-            f"{owner} computes in {dtype}, but {name} is {given}: "
-            f"pass {name}.astype('{dtype}'){other}"
-        )
+        raise TypeError(f"{owner} computes in {dtype}, but {name} is {given}: pass {fix}{other}")
     return array

@@ -23,4 +23,9 @@ class Flatten(Layer):
         return self.ops.flatten(x), x.shape
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
+        expected = self.output_shape(kept)
+        if dy.shape != expected:
+            raise ValueError(
+                f"dy must have shape {expected} (for an input of shape {kept}), but got {dy.shape}"
+            )
         return dy.reshape(kept) if input_grad else None

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import one_of
+
 Array = np.ndarray
 Shape = tuple[int, ...]
 Initializer = str | Callable[[Shape, np.random.Generator], Any]
@@ -47,9 +49,7 @@ def check_initializer(initializer: Initializer, argument: str) -> Initializer:
         raise TypeError(
             f"{argument} must be a name or a function of (shape, rng), but got {initializer!r}"
         )
-    if initializer not in NAMES:
-        raise ValueError(f"{argument} must be one of {', '.join(NAMES)}, but got {initializer!r}")
-    return initializer
+    return one_of(initializer, argument, NAMES)
 
 
 def draw(

@@ -145,8 +145,8 @@ def axes(
             )
         if padding == "same" and strides != (1, 1):
             raise ValueError(
-                "padding='same' is not supported for strided convolutions and pooling: use "
-                "'same_upper' (Keras, TensorFlow) or 'same_lower'"
+                "padding='same' is not supported for strided convolutions and pooling; "
+                "'same_upper' is TensorFlow's and Keras's rule for them"
             )
         pads = [
             _named_padding(padding, *each)

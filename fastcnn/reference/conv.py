@@ -23,7 +23,6 @@ from ._axes import (
     Padding,
     as_batch,
     check_bias,
-    check_image,
     conv_axes,
     pad_or_crop,
     shape_of,
@@ -279,7 +278,8 @@ def conv2d_bias_grad(dy: npt.ArrayLike, per_pixel: bool = False) -> Array:
         If dy is not 3-D or 4-D.
     """
     dtype, (dy_,) = load(dy=dy)
-    check_image(dy_.shape, "conv2d_bias_grad")
+    if dy_.ndim not in (3, 4):
+        raise ValueError(f"dy must be 4-D or 3-D, but got {dy_.ndim}-D of shape {dy_.shape}")
     batch = as_batch(dy_)
     with quiet():
         return store(batch.sum(axis=0) if per_pixel else batch.sum(axis=(0, 2, 3)), dtype)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.arguments import whole
 from fastcnn.layers.dtypes import expect_dtype
 
 from .callbacks import Callback
@@ -80,10 +81,15 @@ def fit(
     """Train `network`; see `Sequential.fit`."""
     x, y = check_data(network, x, y)
     network.bound_loss()
-    if epochs < 0:
-        raise ValueError(f"epochs must not be negative, but got {epochs}")
+    epochs = whole(epochs, "epochs", 0)
     if validation_data is not None:
-        x_val, y_val = check_data(network, *validation_data)
+        try:
+            x_val, y_val = validation_data
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"validation_data must be a pair (x, y), but got {type(validation_data).__name__}"
+            ) from None
+        x_val, y_val = check_data(network, x_val, y_val)
     steps = len(list(batches(len(x), batch_size)))
     watchers = [*(callbacks or []), *progress_of(verbose)]
     for watcher in watchers:

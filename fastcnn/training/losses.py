@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import one_of
 from fastcnn.layers import Layer, Sigmoid, Softmax
 from fastcnn.layers.backends import operations
 
@@ -23,9 +24,7 @@ _FUSES_WITH: dict[str, type[Layer] | None] = {
 
 def check_loss(loss: str | None) -> str | None:
     """Return `loss` if it is None or a known name; ValueError otherwise."""
-    if loss is not None and loss not in _FUSES_WITH:
-        raise ValueError(f"loss must be one of {', '.join(map(repr, _FUSES_WITH))}, got {loss!r}")
-    return loss
+    return None if loss is None else one_of(loss, "loss", _FUSES_WITH)
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,11 @@ class BoundLoss:
             labels = y[:, 0] if y.shape == (outputs_shape[0], 1) != outputs_shape else y
             if labels.ndim == 1:
                 return labels.astype(np.int64) if labels.dtype == bool else labels
+        if self.name == "categorical_cross_entropy" and y.ndim == 1:
+            raise ValueError(
+                f"class numbers must be integers, but got {y.dtype}: pass y.astype(int), or rows "
+                "of one target per class"
+            )
         if outputs_shape == (*y.shape, 1):
             y = y.reshape(outputs_shape)
         if self.name != "half_squared_error" and not np.all((y >= 0) & (y <= 1)):

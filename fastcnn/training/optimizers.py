@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import one_of, real
 from fastcnn.layers.backends import operations
 
 Array = np.ndarray
 
 
 def _within(value: float, name: str, low: float, below: float) -> float:
-    number = float(value)
+    number = real(value, name)
     if not low <= number < below:
         raise ValueError(f"{name} must be from {low:g} to below {below:g}, but got {value!r}")
     return number
@@ -67,7 +68,10 @@ class Optimizer:
         """
         missing = [name for name in parameters if name not in gradients]
         if missing:
-            raise ValueError(f"no gradient for {', '.join(missing)}")
+            raise ValueError(
+                f"no gradient for {', '.join(missing)}; there are gradients for "
+                f"{', '.join(gradients) or 'nothing'}"
+            )
         ops = operations(backend)
         for name, w in parameters.items():
             if name not in self.state:
@@ -188,7 +192,7 @@ def optimizer_of(optimizer: str | Optimizer) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     if not isinstance(optimizer, str):
-        raise TypeError(f"optimizer must be a name or an Optimizer, but got {optimizer!r}")
-    if optimizer.lower() not in _BY_NAME:
-        raise ValueError(f"optimizer must be 'sgd' or 'adam', but got {optimizer!r}")
-    return _BY_NAME[optimizer.lower()]()
+        call = f": call it, {optimizer.__name__}()" if isinstance(optimizer, type) else ""
+        raise TypeError(f"optimizer must be a name or an Optimizer, but got {optimizer!r}{call}")
+    # Keras writes "SGD" and "Adam" as well.
+    return _BY_NAME[one_of(optimizer.lower(), "optimizer", _BY_NAME)]()

@@ -53,7 +53,8 @@ def check_images(
     """
     if rank is not None and len(shape) == rank - 1:
         raise ValueError(
-            f"x of shape {tuple(shape)} is one image without a batch axis: pass x[None]"
+            f"x of shape {tuple(shape)} is one image without a batch axis: pass x[None]; or grey "
+            "images without a channel axis: pass x[:, None]"
             if rank == 4
             else f"x of shape {tuple(shape)} has no batch axis: pass x[None] for one row"
         )
@@ -64,6 +65,11 @@ def check_images(
     try:
         walk(layers, shape)
     except ValueError as error:
+        if len(built_for) == 3 and tuple(shape[1:]) == (*built_for[1:], built_for[0]):
+            raise ValueError(
+                f"the network was built for inputs of shape {built_for}, channels first, but x "
+                f"has {tuple(shape[1:])}, channels last: pass x.transpose(0, 3, 1, 2)"
+            ) from error
         raise ValueError(
             f"the network was built for inputs of shape {built_for}, but x has {tuple(shape[1:])} "
             f"({error}): pass input_shape={tuple(shape[1:])} when you make the network"

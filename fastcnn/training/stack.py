@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastcnn.arguments import shape_of
 from fastcnn.layers import Layer
 from fastcnn.layers.base import Shape
 from fastcnn.layers.dtypes import expect_dtype
@@ -33,15 +34,24 @@ class Stack:
         name: str | None,
         default_input_shape: tuple[int, ...] | None,
     ) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers must be a list of Layer objects, but got {layers!r}")
         self.layers = tuple(layers)
         if not self.layers:
             raise ValueError("a network needs at least one layer")
         for layer in self.layers:
             if not isinstance(layer, Layer):
-                raise TypeError(f"layers must be Layer objects, but got {layer!r}")
+                call = f": call it, {layer.__name__}()" if isinstance(layer, type) else ""
+                raise TypeError(f"layers must be Layer objects, but got {layer!r}{call}")
             layer.configure(dtype=dtype, backend=backend)
-        if len({id(layer) for layer in self.layers}) < len(self.layers):
-            raise ValueError("the same layer object stands in the network twice")
+        places: dict[int, int] = {}
+        for number, layer in enumerate(self.layers):
+            first = places.setdefault(id(layer), number)
+            if first != number:
+                raise ValueError(
+                    f"layers {first} and {number} are the same object, which stands in the "
+                    f"network twice ({layer!r}): make a layer for each place"
+                )
         if len({layer.dtype for layer in self.layers}) > 1:
             kinds = ", ".join(f"{type(layer).__name__} {layer.dtype}" for layer in self.layers)
             raise TypeError(f"layers of different types ({kinds}): pass dtype= to Sequential")
@@ -55,7 +65,7 @@ class Stack:
         self._input_shape: tuple[int, ...] = ()
         self._parameters: dict[str, Array] = {}
         if input_shape is not None:
-            self.build((None, *input_shape))
+            self.build((None, *shape_of(input_shape, "input_shape", ())))
 
     @property
     def input_shape(self) -> Shape | None:

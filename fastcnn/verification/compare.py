@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 
 import fastcnn
+from fastcnn.arguments import whole
 from fastcnn.kernels import plans
 from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation
 from fastcnn.verification import problems as named
@@ -81,8 +82,15 @@ def _random(operation: Operation, seed: int) -> Iterator[tuple[Problem, str]]:
             i += 1
 
 
+def _expect_list(what: str, names: Sequence[str] | None) -> None:
+    """TypeError for one name in the place of several: its letters would pass for names."""
+    if isinstance(names, str):
+        raise TypeError(f"{what}s must be a list of names, but got {names!r}: pass [{names!r}]")
+
+
 def _checked(what: str, names: Sequence[str] | None, known: Sequence[str]) -> list[str]:
     """The names asked for, or all; ValueError for one that does not exist."""
+    _expect_list(what, names)
     for name in names or ():
         if name not in known:
             raise ValueError(unknown(what, name, known))
@@ -154,6 +162,8 @@ def compare(
 
     Raises
     ------
+    TypeError
+        One name in the place of a list.
     ValueError
         A name that does not exist, with the nearest that does; a number out of range.
     NothingToCompare
@@ -164,9 +174,9 @@ def compare(
     algorithms = _checked("implementation", implementations, list(listed))
     chosen = _checked("suite", suites, list(named.suites()))
     dtypes = _checked("dtype", dtypes, ("float32", "float64"))
-    if cases < 0 or batch < 1:
-        raise ValueError(f"cases must be at least 0 and batch at least 1, got {cases} and {batch}")
+    cases, batch = whole(cases, "cases", 0), whole(batch, "batch")
     fixed = {name: list(_named(OPERATIONS[name], chosen, batch)) for name in names}
+    _expect_list("problem", problems)
     if problems is not None:
         found = [(named.find(p), data) for p in problems for data in DATA]
         fixed = {name: [c for c in found if OPERATIONS[name].takes(c[0])] for name in names}

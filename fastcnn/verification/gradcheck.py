@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import real, whole
+
 Array = np.ndarray
 
 
@@ -220,8 +222,11 @@ def gradcheck(
     TypeError
         Something is not float64.
     ValueError
-        A gradient is missing.
+        A gradient is missing, or a number out of range.
     """
+    if not real(eps, "eps") > 0:
+        raise ValueError(f"eps must be above 0, but got {eps!r}")
+    samples = whole(samples, "samples")
     rng = np.random.default_rng(seed)
     if gradient is not None:
         problem = _of_function(target, x, gradient, rng)

@@ -137,7 +137,7 @@ def test_files_and_folders(capsys, tmp_path, make):
         (["train", "two_block", "--data", "digit"], "did you mean 'digits'?"),
         (["train", "two_block", "--data", "digits"], "the data has 10 classes; take two"),
         (["train", "two_block", "--data", "digits:3,3"], "two different digits"),
-        (["train", "two_block", "--data", "faces:7"], "size must be 25"),
+        (["train", "two_block", "--data", "faces:7"], "say faces (25x25) or faces:6"),
         (["train", "small_ann", "--data", "{tmp}/rgb.npz"], "two halves of grey images"),
         (["train", "two_block", "--data", "{tmp}/bad.npz"], "--data "),
         (["train", "two_block", "--data", "{tmp}/notes.txt"], "do not know what kind of data set"),

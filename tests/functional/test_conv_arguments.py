@@ -165,7 +165,12 @@ class TestErrors:
                 r"Calculated padded input size per channel: \(4 x 5\). Kernel size: \(5 x 9\). "
                 "Kernel size can't be greater than actual input size",
             ),
-            ((5, 5), (1, 1, 3, 3), {}, r"x must be 4-D or 3-D, but got 2-D of shape \(5, 5\)"),
+            (
+                (5, 5),
+                (1, 1, 3, 3),
+                {},
+                r"Expected 3D \(unbatched\) or 4D \(batched\) input to conv2d",
+            ),
             ((1, 1, 5, 5), (1, 3, 3), {}, "w must be 4-D, but got 3-D"),
             ((1, 0, 5, 5), (1, 0, 3, 3), {}, "must not have a zero size"),
             ((1, 1, 5, 5), (1, 1, 3, 3), {"padding": "foo"}, "Invalid padding string: 'foo'"),

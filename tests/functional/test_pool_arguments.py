@@ -192,7 +192,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("shape", "arguments", "message"),
         [
-            ((6, 6), (2,), "x must be 4-D or 3-D, but got 2-D"),
+            ((6, 6), (2,), r"Expected 3D \(unbatched\) or 4D \(batched\) input to max_pool2d"),
             ((1, 2, 6, 6), (3, 1, 3), "pad should be smaller than the effective window"),
             ((1, 2, 6, 6), (3, 1, (0, 3, 0, 0)), "pad should be smaller than the effective"),
             ((1, 2, 6, 6), (7,), "output size is too small"),

@@ -311,5 +311,5 @@ class TestErrors:
             conv2d_input_grad(dy, self.w, (None, 4, 5, 5))
         with pytest.raises(ValueError, match="input_shape must be at least 0"):
             conv2d_input_grad(dy, self.w, (-1, 4, 5, 5))
-        with pytest.raises(ValueError, match="to conv2d_bias_grad"):
+        with pytest.raises(ValueError, match="dy must be 4-D or 3-D"):
             conv2d_bias_grad(np.ones((6, 3)))

@@ -262,7 +262,7 @@ def test_the_bar_shows_the_latest_figures(capsys):
         ({"epochs": -1}, ValueError, "epochs"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
         ({"validation_data": (np.zeros((1, 1, 6, 6)), [0])}, TypeError, "astype"),
-        ({"optimizer": "rmsprop"}, ValueError, "'sgd' or 'adam'"),
+        ({"optimizer": "rmsprop"}, ValueError, "'sgd', 'adam'"),
         ({"verbose": 7}, ValueError, "verbose"),
     ],
 )

@@ -85,7 +85,7 @@ def test_the_rate_may_change_between_steps():
         (lambda: SGD(1, nesterov=True), "nesterov=True needs a momentum"),
         (lambda: Adam(beta_1=1.0), "beta_1"),
         (lambda: Adam(epsilon=-1), "epsilon"),
-        (lambda: optimizer_of("rmsprop"), "'sgd' or 'adam', but got 'rmsprop'"),
+        (lambda: optimizer_of("rmsprop"), "'sgd', 'adam', but got 'rmsprop'"),
     ],
 )
 def test_numbers_out_of_range(make, message):

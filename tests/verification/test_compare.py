@@ -242,7 +242,7 @@ def test_sums_that_cancel_are_judged_by_what_they_add():
         ({"problems": ["vgg16.conv9"]}, "unknown problem 'vgg16.conv9'"),
         ({"dtypes": ["float16"]}, "unknown dtype 'float16'"),
         ({"cases": -1}, "cases must be at least 0"),
-        ({"batch": 0}, "batch at least 1"),
+        ({"batch": 0}, "batch must be at least 1"),
         ({"precision": "half"}, "precision must be one of"),
         ({"threads": (0,)}, "threads must be at least 1"),
     ],
