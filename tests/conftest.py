@@ -8,12 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fuzz_settings import CASES, SEED
+
 
 def pytest_configure() -> None:
     # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that:
     # the programs that tests interrupt would not notice.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    return f"fuzz: {CASES} calls, FASTCNN_FUZZ_SEED={SEED}"
 
 
 @pytest.fixture(autouse=True)

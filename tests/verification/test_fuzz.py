@@ -6,9 +6,6 @@ in its message, with the command that runs each failed case again.
 
 from __future__ import annotations
 
-import os
-from datetime import date
-
 import numpy as np
 import pytest
 
@@ -17,14 +14,10 @@ from fastcnn.verification import fuzz
 from fastcnn.verification.fuzz import check
 from fastcnn.verification.fuzz_cases import draft_of
 from fastcnn.verification.hostile import FORMS, WRITABLE
-
-CASES = int(os.environ.get("FASTCNN_FUZZ_CASES", "300"))
-# The day's number: seeds rotate, and whoever runs the tests of one commit on one day sees the same.
-SEED = int(os.environ.get("FASTCNN_FUZZ_SEED", date.today().toordinal()))
+from tests.fuzz_settings import CASES, SEED
 
 
 def test_random_geometries_and_hostile_arrays(record_property):
-    print(f"FASTCNN_FUZZ_SEED={SEED}")
     record_property("fuzz_seed", SEED)
     report = fuzz(CASES, seed=SEED)
     assert report.passed, str(report)
