@@ -503,7 +503,7 @@ def test_ragged_list():
 
 
 def test_tensor_that_requires_grad():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is in the extra 'peers'")
     with pytest.raises(TypeError) as caught:
         F.relu(torch.zeros(3, requires_grad=True))
     assert str(caught.value) == (
@@ -512,7 +512,7 @@ def test_tensor_that_requires_grad():
 
 
 def test_tensor_of_a_type_that_numpy_lacks():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is in the extra 'peers'")
     with pytest.raises(TypeError, match=r"^x \(Tensor\) cannot be read as a NumPy array: "):
         F.relu(torch.zeros(3, dtype=torch.bfloat16))
 
