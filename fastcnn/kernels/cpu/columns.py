@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import exact, kernel
 
 # A row of 128 float32 is 8 cache lines: long enough for the vector loops, and the rows of a few
 # hundred taps stay in L2.
@@ -92,6 +92,14 @@ def store_rows(acc, rows, out, base, plane, row_step, step, width, j0, n):
                 for q in range(run):
                     o[q * step] = a[q]
             done += run
+
+
+@exact
+def rectify(row, n):
+    """row[j] = 0 where it is below 0, for j < n: bit for bit what `activation.relu` makes of it."""
+    zero = row.dtype.type(0)
+    for j in range(n):
+        row[j] = zero if row[j] < zero else row[j]
 
 
 def tap_table(channels: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:

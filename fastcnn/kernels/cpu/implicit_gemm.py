@@ -19,6 +19,7 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.portable import meeting
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, Product, run, tabulate
+from fastcnn.kernels.cpu.tiled_product import pack as put_in_order
 from fastcnn.kernels.cpu.units import vector_unit
 
 
@@ -46,15 +47,6 @@ def _forward(g: Conv2dGeometry, itemsize: int) -> Product:
         rows, channels, g.groups, taps, (channels * plane, plane, rows * channels * plane),
         source, (g.N, *grid), (g.K, *grid, 0, 0, 1, 1), itemsize,
     )  # fmt: skip
-
-
-def conv2d(
-    geometry: Conv2dGeometry, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray
-) -> None:
-    """y = conv(x, w) + b, written whole; shapes as in `fastcnn.functional.conv2d`, batched."""
-    if y.size:
-        bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
-        run(_forward(geometry, x.itemsize), x, w, bias, y)
 
 
 @lru_cache(maxsize=256)
@@ -88,16 +80,63 @@ def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[list[Product], bool]:
     return found, gaps
 
 
-def conv2d_input_grad(
-    geometry: Conv2dGeometry, dy: np.ndarray, w: np.ndarray, dx: np.ndarray
+def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
+    """w in the order in which `operation`, "conv2d" or "conv2d_input_grad", reads it.
+
+    The result serves every call with this w on this geometry; the number of images may differ.
+    """
+    products = (
+        [_forward(geometry, w.itemsize)]
+        if operation == "conv2d"
+        else _residues(geometry, w.itemsize)[0]
+    )
+    packed = np.empty(sum(p.packed for p in products), w.dtype)
+    done = 0
+    for p in products:
+        put_in_order(p, w, packed[done : done + p.packed])
+        done += p.packed
+    return packed
+
+
+def conv2d(
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+    packed: np.ndarray | None = None,
+    relu: bool = False,
 ) -> None:
-    """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride."""
+    """y = conv(x, w) + b, or relu(conv(x, w) + b), written whole; shapes as in
+    `fastcnn.functional.conv2d`, batched. `packed` is from `pack`, where that has been kept."""
+    if y.size:
+        bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
+        if packed is None:
+            packed = pack("conv2d", geometry, w)
+        run(_forward(geometry, x.itemsize), x, packed, bias, relu, y)
+
+
+def conv2d_input_grad(
+    geometry: Conv2dGeometry,
+    dy: np.ndarray,
+    w: np.ndarray,
+    dx: np.ndarray,
+    packed: np.ndarray | None = None,
+) -> None:
+    """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride.
+
+    `packed` is from `pack`, where that has been kept.
+    """
     if dx.size:
         products, gaps = _residues(geometry, dy.itemsize)
+        if packed is None:
+            packed = pack("conv2d_input_grad", geometry, w)
         if gaps:
             dx.fill(0)
-        for product in products:
-            run(product, dy, w, np.empty(0, dy.dtype), dx)
+        done = 0
+        for p in products:
+            run(p, dy, packed[done : done + p.packed], np.empty(0, dy.dtype), False, dx)
+            done += p.packed
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:

@@ -22,7 +22,14 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu.columns import BLOCK, fill_columns, load_rows, store_rows, tap_table
+from fastcnn.kernels.cpu.columns import (
+    BLOCK,
+    fill_columns,
+    load_rows,
+    rectify,
+    store_rows,
+    tap_table,
+)
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.threads import launch
 
@@ -76,7 +83,7 @@ def _one_filter(acc, weights, w0, columns, count, n):
 
 
 @kernel
-def _product_chunk(task, source, weights, taps, bias, out, g):
+def _product_chunk(task, source, weights, taps, bias, relu, out, g):
     """One block of grid pixels of one image and group, all filters.
 
     Grid pixel (i, j) reads the source at (i*sh, j*sw) plus a tap's offsets and is written to
@@ -121,6 +128,9 @@ def _product_chunk(task, source, weights, taps, bias, out, g):
                     _one_filter(
                         acc[f * BLOCK :], weights, (first + f) * depth + t0, columns, deep, n
                     )
+            if relu and t0 + deep == depth:
+                for f in range(rows):
+                    rectify(acc[f * BLOCK :], n)
             store_rows(acc, rows, out, o, OH * OW, osh * OW, osw, gw, j0, n)
 
 
@@ -228,15 +238,25 @@ def _forward_tables(g: Conv2dGeometry) -> tuple[np.ndarray, np.ndarray]:
 
 
 def conv2d(
-    geometry: Conv2dGeometry, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+    packed: None = None,
+    relu: bool = False,
 ) -> None:
-    """y = conv(x, w) + b, written whole; shapes as in `fastcnn.functional.conv2d`, batched."""
+    """y = conv(x, w) + b, or relu(conv(x, w) + b), written whole; shapes as in
+    `fastcnn.functional.conv2d`, batched.
+
+    `packed` is there for the sake of a common signature: nothing is kept here.
+    """
     g = geometry
     taps, shape = _forward_tables(g)
     bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
     launch(
         _product_chunk, g.N * g.groups * -(-g.P * g.Q // BLOCK), g.flops,
-        x.reshape(-1), _weight_matrix(w, g.K), taps, bias, y.reshape(-1), shape,
+        x.reshape(-1), _weight_matrix(w, g.K), taps, bias, relu, y.reshape(-1), shape,
     )  # fmt: skip
 
 
@@ -285,9 +305,16 @@ def _residues(g: Conv2dGeometry) -> list[_Residue]:
 
 
 def conv2d_input_grad(
-    geometry: Conv2dGeometry, dy: np.ndarray, w: np.ndarray, dx: np.ndarray
+    geometry: Conv2dGeometry,
+    dy: np.ndarray,
+    w: np.ndarray,
+    dx: np.ndarray,
+    packed: None = None,
 ) -> None:
-    """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride."""
+    """dx, written whole, from dy (N, K, P, Q) and w: one product per residue modulo the stride.
+
+    `packed` as in `conv2d`.
+    """
     g = geometry
     grouped = w.reshape(g.groups, g.K // g.groups, g.C // g.groups, g.R, g.S)
     grouped = grouped.transpose(0, 2, 1, 3, 4)
@@ -296,7 +323,7 @@ def conv2d_input_grad(
         weights = _weight_matrix(grouped[:, :, :, residue.rows][..., residue.cols], g.C)
         launch(
             _product_chunk, g.N * g.groups * residue.blocks, g.flops // (g.stride[0] * g.stride[1]),
-            dy.reshape(-1), weights, residue.taps, none, dx.reshape(-1), residue.shape,
+            dy.reshape(-1), weights, residue.taps, none, False, dx.reshape(-1), residue.shape,
         )  # fmt: skip
 
 

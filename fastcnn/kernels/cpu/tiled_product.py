@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import cover, short_product, tall_product
 from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, most_pieces, store
@@ -90,7 +91,7 @@ def _multiply(c, b, depth, tiles, columns, packed, a0, height, tall, c0, accumul
 
 
 @kernel
-def _product_chunk(task, source, packed, taps, panels, bias, out, source_sizes, out_sizes, g):
+def _product_chunk(task, source, packed, taps, panels, bias, relu, out, source_sizes, out_sizes, g):
     """Some blocks of pixels and some panels of one group."""
     channels, rows, padded_rows, pixels, grid_h, grid_w = g[0], g[1], g[2], g[3], g[4], g[5]
     some_channels, some_positions, some_panels = g[6], g[7], g[8]
@@ -137,6 +138,8 @@ def _product_chunk(task, source, packed, taps, panels, bias, out, source_sizes, 
                         c, o, valid, columns, bias, k, pieces, p0, p1, grid_h, grid_w, lanes,
                         per_pixel,
                     )  # fmt: skip
+                if relu:
+                    rectify(c[o:], valid * columns)
                 store(c, o, valid, columns, out, out_sizes, k, pieces, p0, p1, lanes)
 
 
@@ -237,17 +240,27 @@ def even(n: int, most: int) -> int:
     return blocks_of(n, blocks_of(n, most))
 
 
-def run(
-    product: Product, source: np.ndarray, w: np.ndarray, bias: np.ndarray, out: np.ndarray
-) -> None:
+def pack(product: Product, w: np.ndarray, packed: np.ndarray) -> None:
+    """Put w in the order in which the product reads it: `product.packed` elements."""
     p = product
-    packed = np.empty(p.packed, w.dtype)
     launch(
         _pack_chunk, p.groups * len(p.panels), packed.nbytes,
         w.reshape(-1), p.taps, p.panels, packed, p.pack_sizes,
     )  # fmt: skip
+
+
+def run(
+    product: Product,
+    source: np.ndarray,
+    packed: np.ndarray,
+    bias: np.ndarray,
+    relu: bool,
+    out: np.ndarray,
+) -> None:
+    """Multiply; `packed` is from `pack`."""
+    p = product
     launch(
         _product_chunk, p.tasks, p.flops,
-        source.reshape(-1), packed, p.taps, p.panels, bias, out.reshape(-1),
+        source.reshape(-1), packed, p.taps, p.panels, bias, relu, out.reshape(-1),
         p.source_sizes, p.out_sizes, p.sizes,
     )  # fmt: skip

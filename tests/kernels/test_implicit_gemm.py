@@ -1,0 +1,78 @@
+"""What the matrix-product convolutions offer beyond the operations: kept weights, a fused ReLU."""
+
+import numpy as np
+import pytest
+
+from fastcnn import functional
+from fastcnn.geometry import conv2d_geometry
+from fastcnn.kernels.cpu import implicit_gemm, portable
+from fastcnn.kernels.cpu.units import vector_unit
+from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded
+from tests.geometries import ConvCase, small_integers
+
+on_vectors = pytest.mark.skipif(
+    vector_unit() is None, reason="no vector unit here, or nothing is compiled"
+)
+
+# More taps than a chunk, strides with and without gaps, groups, one pixel, one row of many pixels.
+CASES = [
+    ConvCase(2, 66, 13, 12, 9, 3, 3, 1, 1, 1, 1),
+    ConvCase(3, 5, 9, 10, 20, 3, 3, 2, 1, 1, 1),
+    ConvCase(1, 8, 9, 10, 4, 1, 1, 3, 0, 1, 1),
+    ConvCase(2, 24, 15, 14, 20, 3, 2, (2, 1), 2, 2, 4),
+    ConvCase(2, 300, 1, 1, 33, 1, 1, 1, 0, 1, 1),
+]
+cases = pytest.mark.parametrize("case", CASES, ids=str)
+dtypes = pytest.mark.parametrize("dtype", FLOATS)
+
+
+def arrays(case, dtype, seed=5):
+    rng = np.random.default_rng(seed)
+    return [guarded(small_integers(rng, shape, dtype)) for shape in case.shapes]
+
+
+@on_vectors
+@cases
+@dtypes
+def test_kept_weights_give_the_same_bits_on_any_batch(case, dtype):
+    """And w itself is not looked at any more."""
+    g = geometry_of(case)
+    x, w, dy = arrays(case, dtype)
+    other = conv2d_geometry((g.N + 4, *g.input_shape[1:]), g.weight_shape, **case.options)
+    nothing = np.full_like(w, np.nan)
+    kept = implicit_gemm.pack("conv2d", other, w)
+    before = kept.copy()
+    y, again = (np.full(g.output_shape, np.nan, dtype) for _ in range(2))
+    implicit_gemm.conv2d(g, x, w, None, y)
+    implicit_gemm.conv2d(g, x, nothing, None, again, packed=kept)
+    assert again.tobytes() == y.tobytes()
+    np.testing.assert_array_equal(kept, before)
+    kept = implicit_gemm.pack("conv2d_input_grad", other, w)
+    dx, again = (np.full(g.input_shape, np.nan, dtype) for _ in range(2))
+    implicit_gemm.conv2d_input_grad(g, dy, w, dx)
+    implicit_gemm.conv2d_input_grad(g, dy, nothing, again, packed=kept)
+    assert again.tobytes() == dx.tobytes()
+
+
+@pytest.mark.parametrize(
+    "kernel", [portable, pytest.param(implicit_gemm, marks=on_vectors)], ids=lambda k: k.__name__
+)
+@cases
+@dtypes
+def test_fused_relu_is_relu_of_the_result(kernel, case, dtype):
+    """Bit for bit, after the bias, with zeros of both signs; NaN stays NaN."""
+    g = geometry_of(case)
+    x, w, _ = arrays(case, dtype)
+    x[0, 0, 0, 0] = np.nan
+    rng = np.random.default_rng(6)
+    for bias in (None, np.ones(g.K), rng.integers(-9, 9, (g.K, g.P, g.Q))):
+        b = None if bias is None else guarded(bias.astype(dtype))
+        z = np.empty(g.output_shape, dtype)
+        kernel.conv2d(g, x, w, b, z)
+        out = Guarded(g.output_shape, dtype)
+        kernel.conv2d(g, x, w, b, out.array, relu=True)
+        out.assert_untouched_around()
+        assert out.array.tobytes() == functional.relu(z).tobytes()
+        assert np.isnan(out.array).any()
+        assert (z < 0).any()
+        assert (out.array > 0).any()
