@@ -54,8 +54,12 @@ class Emitter:
         """Pointer `offset` elements further on."""
         return self.builder.gep(pointer, [offset], source_etype=self.element)
 
+    def constant(self, number):
+        """A number in every lane."""
+        return ir.Constant(self.vector, [number] * self.lanes)
+
     def zero(self):
-        return ir.Constant(self.vector, [0.0] * self.lanes)
+        return self.constant(0.0)
 
     def load(self, pointer):
         """The vector at a pointer aligned to its elements only."""
