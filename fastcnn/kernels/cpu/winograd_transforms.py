@@ -23,13 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import combinations
 from typing import Any
 
 Row = tuple[Fraction, ...]
 Matrix = tuple[Row, ...]
 
-# In pairs of opposite sign, which halves the work: the rows of a pair share their even and their odd
-# part. Small integers and their inverses keep the numbers that are multiplied near each other.
+# In pairs of opposite sign, which halves the work: the rows of a pair share their even and their
+# odd part. Small integers and their inverses keep the numbers that are multiplied near each other.
 POINTS = tuple(Fraction(p) for p in ("0", "1", "-1", "2", "-2", "1/2", "-1/2"))
 
 
@@ -100,7 +101,7 @@ def _mirrored(p: Sequence[Fraction], q: Sequence[Fraction]) -> bool:
 def _pairs(rows: Sequence[Sequence[Fraction]]) -> list[tuple[int, int]]:
     """Pairs of mirrored rows, no row in two of them."""
     found: list[tuple[int, int]] = []
-    for i, j in ((i, j) for i in range(len(rows)) for j in range(i + 1, len(rows))):
+    for i, j in combinations(range(len(rows)), 2):
         if not any({i, j} & {*pair} for pair in found) and _mirrored(rows[i], rows[j]):
             found.append((i, j))
     return found
@@ -131,7 +132,7 @@ def _add_terms(terms: Sequence[tuple[Fraction, Any]], total: Any, ops: Any) -> A
 
 
 def _rows(matrix: Sequence[Sequence[Fraction]], values: Sequence[Any], ops: Any) -> list[Any]:
-    """matrix times values; mirrored rows p, q as e + f*o and e - f*o, with e and o computed once."""
+    """matrix times values; mirrored rows as e + f*o and e - f*o, e and o computed once."""
     results: list[Any] = [None] * len(matrix)
     for i, j in _pairs(matrix):
         same = [(a + b) / 2 for a, b in zip(matrix[i], matrix[j], strict=True)]
