@@ -101,9 +101,8 @@ def max_pool2d(
     best = np.full((*batch.shape[:2], rows.out, cols.out), -np.inf, padded.dtype)
     # Where nothing beats -inf, the first cell that is not padding stays chosen.
     first = rows.inside().argmax(axis=1)[:, None] * cols.kernel + cols.inside().argmax(axis=1)
-    mask = np.broadcast_to(first, best.shape).astype(
-        np.uint8 if rows.kernel * cols.kernel <= 256 else np.int32
-    )
+    mask = np.empty(best.shape, np.uint8 if rows.kernel * cols.kernel <= 256 else np.int32)
+    mask[...] = first
     for r, s in np.ndindex(rows.kernel, cols.kernel):
         top, left = r * rows.dilation, s * cols.dilation
         value = padded[:, :, top :: rows.stride, left :: cols.stride][:, :, : rows.out, : cols.out]

@@ -23,6 +23,7 @@ def test_input_sets_differ_and_weights_are_shared_and_nothing_is_denormal():
             sets = case.data()
             assert len(sets) == SETS
             for name, array in sets[0].items():
+                assert array.flags.c_contiguous  # else every timed call would copy it first
                 others = [s[name] for s in sets[1:]]
                 if name in case.measured.weights:
                     assert all(other is array for other in others)

@@ -64,6 +64,10 @@ class TestByHand:
 
 
 class TestWhoWins:
+    def test_results_are_in_c_order(self):
+        for array in reference.max_pool2d(np.ones((2, 3, 4, 4)), 2, return_mask=True):
+            assert array.flags.c_contiguous
+
     def test_the_first_of_equals(self):
         assert pool_row([3, 3, 3, 3], 4) == ([3], [0])
         assert pool_row([1, 3, 2, 3], 4) == ([3], [1])
