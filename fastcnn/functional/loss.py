@@ -80,11 +80,12 @@ def _loss(operation: str, p: Array, y: Array, reduction: str, shape: Any, count:
     _check_reduction(reduction)
     losses = np.empty(shape if reduction == "none" else 0, p.dtype)
     g = Extent(p.shape)
-    total = plan(operation, g, type_name(p)).run(g, p, y, losses)
+    if reduction == "mean" and count == 0:
+        return p.dtype.type(nan)
+    divisor = count if reduction == "mean" else 1
+    total = plan(operation, g, type_name(p)).run(g, p, y, losses, divisor)
     if reduction == "none":
         return losses
-    if reduction == "mean":
-        total = total / count if count else nan
     with np.errstate(over="ignore"):  # beyond float32's range is inf, as in any float32 sum
         return p.dtype.type(total)
 

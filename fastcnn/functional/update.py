@@ -64,7 +64,7 @@ def sgd_step(w: Array, dw: Any, learning_rate: float) -> Array:
     dw = _gradient(dw, own)
     eta = real(learning_rate, "learning_rate")
     g = Extent(own.shape)
-    plan("sgd_step", g, type_name(own)).run(g, own, dw, eta)
+    plan("sgd_step", g, type_name(own)).run(g, own, dw, np.array((eta,), own.dtype))
     return _write_back((w,), (own,))
 
 
@@ -104,8 +104,8 @@ def momentum_step(
     expect_apart(w=w, velocity=velocity)
     dw = _gradient(dw, own, own_velocity)
     eta, mu = real(learning_rate, "learning_rate"), real(momentum, "momentum")
-    g = Extent(own.shape)
-    plan("momentum_step", g, type_name(own)).run(g, own, dw, own_velocity, eta, mu, bool(nesterov))
+    g, rates = Extent(own.shape), np.array((eta, mu, bool(nesterov)), own.dtype)
+    plan("momentum_step", g, type_name(own)).run(g, own, dw, own_velocity, rates)
     return _write_back((w, velocity), (own, own_velocity))
 
 
@@ -114,6 +114,17 @@ def _decay(beta: Any, name: str) -> float:
     if not 0 <= beta < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, but got {beta}")
     return beta
+
+
+def adam_rates(
+    step: int, learning_rate: float, beta_1: float, beta_2: float, epsilon: float
+) -> tuple[float, ...]:
+    """The numbers of one step of Adam as its kernel takes them; errors as `adam_step`."""
+    t = whole(step, "step")
+    eta, eps = real(learning_rate, "learning_rate"), real(epsilon, "epsilon")
+    beta_1, beta_2 = _decay(beta_1, "beta_1"), _decay(beta_2, "beta_2")
+    correction_1, correction_2 = 1 - beta_1**t, 1 - beta_2**t
+    return eta / correction_1, beta_1, 1 - beta_1, beta_2, 1 - beta_2, 1 / correction_2, eps
 
 
 def adam_step(
@@ -157,13 +168,7 @@ def adam_step(
     own_m, own_v = _in_place(m, "m", like=own), _in_place(v, "v", like=own)
     expect_apart(w=w, m=m, v=v)
     dw = _gradient(dw, own, own_m, own_v)
-    t, eta, eps = (
-        whole(step, "step"),
-        real(learning_rate, "learning_rate"),
-        real(epsilon, "epsilon"),
-    )
-    beta_1, beta_2 = _decay(beta_1, "beta_1"), _decay(beta_2, "beta_2")
     g = Extent(own.shape)
-    chosen = plan("adam_step", g, type_name(own))
-    chosen.run(g, own, dw, own_m, own_v, t, eta, beta_1, beta_2, eps)
+    rates = np.array(adam_rates(step, learning_rate, beta_1, beta_2, epsilon), own.dtype)
+    plan("adam_step", g, type_name(own)).run(g, own, dw, own_m, own_v, rates)
     return _write_back((w, m, v), (own, own_m, own_v))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import one_of, real
+from fastcnn.functional.update import adam_rates
 from fastcnn.layers.backends import operations
 
 Array = np.ndarray
@@ -90,6 +91,10 @@ class Optimizer:
     def _update(self, ops: Any, w: Array, dw: Array, *memory: Array) -> None:
         raise NotImplementedError
 
+    def rates(self) -> tuple[float, ...]:
+        """The numbers of the current step as its kernel takes them."""
+        raise NotImplementedError
+
     def _settings(self) -> dict[str, Any]:
         return {"learning_rate": self.learning_rate}
 
@@ -134,6 +139,11 @@ class SGD(Optimizer):
         else:
             ops.sgd_step(w, dw, self.learning_rate)
 
+    def rates(self) -> tuple[float, ...]:
+        if self._memory:
+            return self.learning_rate, self.momentum, self.nesterov
+        return (self.learning_rate,)
+
     def _settings(self) -> dict[str, Any]:
         return super()._settings() | {"momentum": self.momentum, "nesterov": self.nesterov}
 
@@ -169,6 +179,11 @@ class Adam(Optimizer):
         m, v = memory
         rates = (self.learning_rate, self.beta_1, self.beta_2, self.epsilon)
         ops.adam_step(w, dw, m, v, self.iterations, *rates)
+
+    def rates(self) -> tuple[float, ...]:
+        return adam_rates(
+            self.iterations, self.learning_rate, self.beta_1, self.beta_2, self.epsilon
+        )
 
     def _settings(self) -> dict[str, Any]:
         return super()._settings() | {

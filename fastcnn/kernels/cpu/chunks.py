@@ -39,8 +39,8 @@ def launch_elements(chunk: Any, work: int, *args: Any) -> None:
     work : int
         Work per element, in the unit of `threads.launch`.
     *args : ndarray or scalar
-        The first is an array; the others may be arrays of its shape, scalars, or arrays with a
-        place per task.
+        The first is an array; the others may be arrays of its shape, scalars, or arrays of
+        another size, such as one with a place per task.
     """
     size = args[0].size
     flat = [a.reshape(-1) if isinstance(a, np.ndarray) else a for a in args]

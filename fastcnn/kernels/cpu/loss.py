@@ -153,19 +153,32 @@ def _softmax_gradients_chunk(task, z, y, dz, count, images, classes, share):
             dz_row[c] = (dz_row[c] / divisor - y_row[c]) / count
 
 
-def _total(sums: np.ndarray) -> float:
-    # losses of infinite targets cancel to NaN, which is no news
-    with np.errstate(invalid="ignore"):
-        return sums.sum()
+@exact
+def _total_chunk(task, sums, count, total):
+    """total[0] = the sums of the chunks, in their order, over `count`."""
+    total[0] = 0
+    for i in range(len(sums)):
+        total[0] += sums[i]
+    total[0] /= count
 
 
-def _sum_elements(formula: int, p: np.ndarray, y: np.ndarray, losses: np.ndarray) -> float:
+def _total(sums: np.ndarray, count: int) -> float:
+    total = np.empty(1)
+    launch(_total_chunk, 1, 0, sums, count, total)
+    return total[0]
+
+
+def _sum_elements(
+    formula: int, p: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
+) -> float:
     sums = np.empty(chunks(p.size))
     launch_elements(_losses_chunk, TRANSCENDENTAL, p, y, losses, sums, formula)
-    return _total(sums)
+    return _total(sums, count)
 
 
-def _sum_images(logits: bool, p: np.ndarray, y: np.ndarray, losses: np.ndarray) -> float:
+def _sum_images(
+    logits: bool, p: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
+) -> float:
     images, classes = p.shape
     share = rows_per_chunk(classes)
     sums = np.empty(-(-images // share))
@@ -173,7 +186,7 @@ def _sum_images(logits: bool, p: np.ndarray, y: np.ndarray, losses: np.ndarray) 
         _images_chunk, len(sums), TRANSCENDENTAL * p.size,
         p.reshape(-1), y.reshape(-1), losses, sums, logits, images, classes, share,
     )  # fmt: skip
-    return _total(sums)
+    return _total(sums, count)
 
 
 def _gradients(
@@ -183,14 +196,15 @@ def _gradients(
 
 
 # Every loss takes p (or z), y of the same shape, and `losses`, which is written whole or, if it is
-# empty, not at all; it returns the sum. Every gradient is divided by `count` and written whole.
+# empty, not at all; it returns the sum over `count`, which its last launch writes to the last of
+# that launch's arguments. Every gradient is divided by `count` and written whole.
 
 
 def binary_cross_entropy(
-    geometry: Extent, p: np.ndarray, y: np.ndarray, losses: np.ndarray
+    geometry: Extent, p: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
 ) -> float:
     """The losses of probabilities p; `losses` has p's shape."""
-    return _sum_elements(BINARY, p, y, losses)
+    return _sum_elements(BINARY, p, y, losses, count)
 
 
 def binary_cross_entropy_grad(
@@ -201,10 +215,10 @@ def binary_cross_entropy_grad(
 
 
 def binary_cross_entropy_with_logits(
-    geometry: Extent, z: np.ndarray, y: np.ndarray, losses: np.ndarray
+    geometry: Extent, z: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
 ) -> float:
     """The losses of logits z; `losses` has z's shape."""
-    return _sum_elements(BINARY_LOGITS, z, y, losses)
+    return _sum_elements(BINARY_LOGITS, z, y, losses, count)
 
 
 def binary_cross_entropy_with_logits_grad(
@@ -215,10 +229,10 @@ def binary_cross_entropy_with_logits_grad(
 
 
 def categorical_cross_entropy(
-    geometry: Extent, p: np.ndarray, y: np.ndarray, losses: np.ndarray
+    geometry: Extent, p: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
 ) -> float:
     """The losses of probabilities p (N, classes); `losses` has shape (N,)."""
-    return _sum_images(False, p, y, losses)
+    return _sum_images(False, p, y, losses, count)
 
 
 def categorical_cross_entropy_grad(
@@ -229,10 +243,10 @@ def categorical_cross_entropy_grad(
 
 
 def categorical_cross_entropy_with_logits(
-    geometry: Extent, z: np.ndarray, y: np.ndarray, losses: np.ndarray
+    geometry: Extent, z: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
 ) -> float:
     """The losses of logits z (N, classes); `losses` has shape (N,)."""
-    return _sum_images(True, z, y, losses)
+    return _sum_images(True, z, y, losses, count)
 
 
 def categorical_cross_entropy_with_logits_grad(
@@ -247,9 +261,11 @@ def categorical_cross_entropy_with_logits_grad(
     )  # fmt: skip
 
 
-def half_squared_error(geometry: Extent, p: np.ndarray, y: np.ndarray, losses: np.ndarray) -> float:
+def half_squared_error(
+    geometry: Extent, p: np.ndarray, y: np.ndarray, losses: np.ndarray, count: int
+) -> float:
     """The losses of outputs p; `losses` has p's shape."""
-    return _sum_elements(HALF_SQUARED, p, y, losses)
+    return _sum_elements(HALF_SQUARED, p, y, losses, count)
 
 
 def half_squared_error_grad(

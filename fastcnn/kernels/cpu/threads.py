@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -130,6 +131,23 @@ def _serial(address, tasks, args):
     return failures
 
 
+class Launch(NamedTuple):
+    """A chunk to be run: its address, for every task in range(tasks), with these arguments."""
+
+    address: int
+    tasks: int
+    work: int
+    args: tuple[Any, ...]
+
+    @property
+    def worth_sharing(self) -> bool:
+        """Whether threads would do it sooner than the calling thread alone."""
+        return self.tasks > 1 and self.work >= WORTH_SHARING
+
+
+# Where launches are written down while someone records them (replay.py).
+tape: ContextVar[list[Launch] | None] = ContextVar("fastcnn_tape", default=None)
+
 _addresses: dict[Any, int] = {}
 
 
@@ -140,17 +158,21 @@ def _kind(value: Any) -> Any:
     return (value.dtype, value.ndim) if value.flags.carray else numba.typeof(value)
 
 
+def address_of(function: Any, signature: tuple[Any, ...]) -> int:
+    """Address of a function's machine code for arguments of these types; compiles it at need."""
+    function.compile(signature)
+    compiled = function.overloads[signature]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+
+
 def _address(chunk: Any, args: tuple[Any, ...]) -> int:
-    """Address of the chunk's machine code for arguments of these types; compiles it at need."""
     key = (chunk, *map(_kind, args))
     address = _addresses.get(key)
     if address is None:
         signature = (types.intp, *[numba.typeof(a) for a in args])
-        chunk.compile(signature)
-        compiled = chunk.overloads[signature]
-        if compiled.signature.return_type != types.none:
+        address = address_of(chunk, signature)
+        if chunk.overloads[signature].signature.return_type != types.none:
             raise AssertionError(f"chunk {chunk.__name__} must return nothing")
-        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         _addresses[key] = address
     return address
 
@@ -179,24 +201,32 @@ def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
             for task in range(tasks):
                 chunk(task, *args)
         return
-    address = _address(chunk, args)
-    if _forked or tasks < 2 or work < WORTH_SHARING:
-        failures = _serial(address, tasks, args)
-    elif _layer_needs_lock():
-        with _lock:
-            failures = _share(address, tasks, args)
-    else:
-        failures = _share(address, tasks, args)
-    if failures:
+    this = Launch(_address(chunk, args), tasks, work, args)
+    launches = tape.get()
+    if launches is not None:
+        launches.append(this)
+    if execute(this):
         raise MemoryError(f"no memory for the workspace of {chunk.__name__}")
 
 
-def _share(address: int, tasks: int, args: tuple[Any, ...]) -> int:
+def execute(this: Launch) -> int:
+    """Run a launch, on threads where that pays; returns how many of its tasks failed."""
+    address, tasks, work, args = this
+    threads = min(get_num_threads(), config.NUMBA_NUM_THREADS)
+    if _forked or threads < 2 or tasks < 2 or work < WORTH_SHARING:
+        return _serial(address, tasks, args)
+    if _layer_needs_lock():
+        with _lock:
+            return _share(threads, address, tasks, args)
+    return _share(threads, address, tasks, args)
+
+
+def _share(threads: int, address: int, tasks: int, args: tuple[Any, ...]) -> int:
     # Numba's count is per Python thread, and other libraries change it: set at every launch, and
     # put back for the caller's own Numba code.
     before = numba.get_num_threads()
     try:
-        numba.set_num_threads(min(get_num_threads(), config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(threads)
         return _threaded(address, tasks, args)
     finally:
         numba.set_num_threads(before)
