@@ -59,8 +59,11 @@ def dense(x: Any, w: Any, b: Any = None) -> Array:
     outputs, features = w.shape
     _expect_features(x, "x", features, w)
     if b is not None:
-        b = floats(b, "b", (), like=x)
-        expect_shape(b, "b", (outputs,), "one bias per output of w")
+        # One number broadcast to all outputs, as a shared bias is, need not be copied out.
+        shared = type(b) is np.ndarray and b.strides == (0,) and b.shape == (outputs,)
+        b = floats(b[:1] if shared else b, "b", (), like=x)
+        if not shared:
+            expect_shape(b, "b", (outputs,), "one bias per output of w")
     y = np.empty((*x.shape[:-1], outputs), x.dtype)
     g = DenseGeometry(len(x) if x.ndim == 2 else 1, features, outputs)
     plan("dense", g, type_name(x)).run(g, x, w, b, y)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 from fastcnn.kernels import precision
@@ -101,3 +102,16 @@ def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto"
     if not isinstance(algorithm, str):  # an unhashable one would fail in the cache
         choose(Problem(operation, geometry, dtype, in_force), algorithm)  # raises
     return _plan(operation, geometry, dtype, in_force, algorithm)
+
+
+def replay_conditions() -> str | None:
+    """What the choices of implementations hang on now, besides the problems: the precision.
+
+    None within `only`, whose calls are not to be recorded.
+    """
+    return precision.current() if _prescribed.get() is None else None
+
+
+def recording() -> Any:
+    """`kernels.cpu.replay.recording`, imported when first asked for."""
+    return import_module("fastcnn.kernels.cpu.replay").recording()

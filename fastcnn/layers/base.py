@@ -50,6 +50,8 @@ class Layer:
 
     # Dimensions of the input with the batch axis; None where any number will do.
     input_rank: ClassVar[int | None] = None
+    # Attributes that decide what the passes compute, and may be changed between them.
+    live_settings: ClassVar[tuple[str, ...]] = ("backend",)
     # For the initial parameters; None leaves them to `build`'s rng or to chance.
     seed: int | np.random.Generator | None = None
 

@@ -20,7 +20,8 @@ class Flatten(Layer):
         return (input_shape[0], features(input_shape))
 
     def _forward(self, x: Any, training: bool) -> tuple[Array, Any]:
-        return self.ops.flatten(x), x.shape
+        # A view where memory allows, as PyTorch's layer gives; `functional.flatten` copies.
+        return x.reshape(self.output_shape(x.shape)), x.shape
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
         expected = self.output_shape(kept)

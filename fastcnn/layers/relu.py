@@ -20,6 +20,8 @@ class ReLU(Layer):
         As in `Layer`.
     """
 
+    live_settings = ("backend", "at_zero")
+
     def __init__(
         self,
         *,

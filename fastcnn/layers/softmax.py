@@ -23,6 +23,8 @@ class Softmax(Layer):
         As in `Layer`.
     """
 
+    live_settings = ("backend", "axis")
+
     def __init__(
         self,
         axis: int = -1,

@@ -16,6 +16,7 @@ from .history import History
 from .losses import BoundLoss, check_loss
 from .optimizers import SGD, Optimizer, optimizer_of
 from .stack import Stack
+from .step_plans import StepPlans
 from .summary import table
 
 Array = np.ndarray
@@ -77,6 +78,7 @@ class Sequential(Stack):
         self.optimizer = None if optimizer is None else optimizer_of(optimizer)
         self.history: History | None = None
         self.stop_training = False
+        self._plans = StepPlans()
         super().__init__(
             layers,
             input_shape=input_shape,
@@ -145,7 +147,10 @@ class Sequential(Stack):
         TypeError, ValueError
             As `forward`; labels that fit neither outputs nor loss; no loss.
         """
-        figures = self._losses_and_backward(x, y)
+        plan = self._plans.find(self, x, y)
+        figures = None if plan is None else plan.run(x, y, all_figures=False)
+        if figures is None:
+            figures = self._losses_and_backward(x, y)
         return figures["loss"], self.gradients()
 
     def compile(self, optimizer: str | Optimizer | None = None, loss: str | None = None) -> None:
@@ -162,6 +167,11 @@ class Sequential(Stack):
         """
         if self.optimizer is None:
             self.optimizer = SGD()
+        plan = self._plans.find(self, x, y)
+        figures = None if plan is None else plan.run(x, y, all_figures=True)
+        if plan is not None and figures is not None:
+            plan.update(self.optimizer, self._parameters)
+            return figures
         figures = self._losses_and_backward(x, y)
         self.optimizer.step(self.parameters(), self.gradients(), self.backend)
         return figures

@@ -63,6 +63,8 @@ class Stack:
         self._seed = seed
         self._default_input_shape = default_input_shape
         self._input_shape: tuple[int, ...] = ()
+        every = [*self.layers, *(a for a in (l.activation_layer for l in self.layers) if a)]
+        self._settings = [(layer, name) for layer in every for name in layer.live_settings]
         self._parameters: dict[str, Array] = {}
         if input_shape is not None:
             self.build((None, *shape_of(input_shape, "input_shape", ())))

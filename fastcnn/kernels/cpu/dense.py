@@ -69,9 +69,10 @@ def _dots_chunk(task, x, w, b, y, N, I, O):
     blocks = (O + ROWS - 1) // ROWS
     n0, o0 = task // blocks * ROWS, task % blocks * ROWS
     n1, o1 = min(n0 + ROWS, N), min(o0 + ROWS, O)
+    step = 1 if b.size > 1 else 0
     for n in range(n0, n1):
         for o in range(o0, o1):
-            y[n * O + o] = b[o] if b.size > 0 else y.dtype.type(0)
+            y[n * O + o] = b[o * step] if b.size > 0 else y.dtype.type(0)
     for i0 in range(0, I, DEPTH):
         depth = min(DEPTH, I - i0)
         for n in range(n0, n1, UNROLL):
@@ -147,7 +148,7 @@ def _tasks(rows: int, columns: int, block: int) -> int:
 def dense(
     geometry: DenseGeometry, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, y: np.ndarray
 ) -> None:
-    """y = x w^T + b, written whole; (N, I) by (O, I) to (N, O)."""
+    """y = x w^T + b, written whole; (N, I) by (O, I) to (N, O). One b serves all outputs too."""
     g = geometry
     launch(
         _dots_chunk, _tasks(g.N, g.O, ROWS), g.flops,

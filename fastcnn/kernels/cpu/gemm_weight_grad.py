@@ -29,6 +29,7 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import dots
 from fastcnn.kernels.cpu.pixel_tiles import cut, fill, most_pieces
+from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, blocks_of, chunk_of, even
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
@@ -206,9 +207,7 @@ def conv2d_weight_grad(
         s.x_sizes, s.dy_sizes, s.sizes,
     )  # fmt: skip
     if s.spans > 1:
-        # infinities of both signs make NaN, which is no news
-        with np.errstate(invalid="ignore", over="ignore"):
-            np.add.reduce(parts, axis=0, out=dw.reshape(-1))
+        sum_rows(s.spans, dw.size, parts, dw)
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:

@@ -32,6 +32,7 @@ from fastcnn.kernels.cpu.columns import (
 )
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.weight_rows import Rows, tabulate, weight_rows
 
 # Rows of columns at a time: 256 KB of float32, which stay in L2.
 DEPTH = 512
@@ -217,24 +218,17 @@ def _depth(taps: int) -> int:
     return max(UNROLL, _round_up(taps, UNROLL))
 
 
-def _weight_matrix(w: np.ndarray, rows: int) -> np.ndarray:
-    """(rows, depth) in a tap table's order, padded with zeros and flattened."""
-    w = w.reshape(rows, -1)
-    padded = np.zeros((rows, _depth(w.shape[1])), w.dtype)
-    padded[:, : w.shape[1]] = w
-    return padded.reshape(-1)
-
-
 @lru_cache(maxsize=256)
-def _forward_tables(g: Conv2dGeometry) -> tuple[np.ndarray, np.ndarray]:
-    """Tap table, and the numbers that `_product_chunk` takes."""
+def _forward_tables(g: Conv2dGeometry) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """Rows of weights, tap table, and the numbers that `_product_chunk` takes."""
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
-    taps = tap_table(g.C // g.groups, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
-    source, sizes = (
-        (g.C, g.H, g.W, sh, sw),
-        (g.groups, g.K // g.groups, len(taps), _depth(len(taps))),
-    )
-    return taps, np.array((*source, *sizes, g.P, g.Q, g.P, g.Q, 0, 0, 1, 1))
+    channels, filters, plane = g.C // g.groups, g.K // g.groups, g.R * g.S
+    taps = tap_table(channels, np.arange(g.R) * dh - top, np.arange(g.S) * dw - left)
+    depth = _depth(len(taps))
+    steps = (filters * channels * plane, channels * plane, plane)
+    rows = tabulate(g.groups, filters, channels, np.arange(plane), depth, steps)
+    source, sizes = (g.C, g.H, g.W, sh, sw), (g.groups, filters, len(taps), depth)
+    return rows, taps, np.array((*source, *sizes, g.P, g.Q, g.P, g.Q, 0, 0, 1, 1))
 
 
 def conv2d(
@@ -252,11 +246,11 @@ def conv2d(
     `packed` is there for the sake of a common signature: nothing is kept here.
     """
     g = geometry
-    taps, shape = _forward_tables(g)
+    rows, taps, shape = _forward_tables(g)
     bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
     launch(
         _product_chunk, g.N * g.groups * -(-g.P * g.Q // BLOCK), g.flops,
-        x.reshape(-1), _weight_matrix(w, g.K), taps, bias, relu, y.reshape(-1), shape,
+        x.reshape(-1), weight_rows(w, rows), taps, bias, relu, y.reshape(-1), shape,
     )  # fmt: skip
 
 
@@ -267,8 +261,7 @@ class _Residue:
     Along each axis dY's element p and tap r meet in h = p*stride - padding + r*dilation.
     """
 
-    rows: np.ndarray  # taps r that reach these pixels
-    cols: np.ndarray
+    rows: Rows  # weights of the taps that reach these pixels
     taps: np.ndarray  # the table of those taps over dY
     shape: np.ndarray  # the numbers that `_product_chunk` takes
     blocks: int
@@ -291,16 +284,19 @@ def meeting(
 @lru_cache(maxsize=256)
 def _residues(g: Conv2dGeometry) -> list[_Residue]:
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
-    channels, filters = g.C // g.groups, g.K // g.groups
+    channels, filters, plane = g.C // g.groups, g.K // g.groups, g.R * g.S
+    steps = (filters * channels * plane, plane, channels * plane)
     found = []
     for a in range(min(sh, g.H)):
-        rows, row_offsets, gh = meeting(g.H, g.R, sh, dh, top, a)
+        r, row_offsets, gh = meeting(g.H, g.R, sh, dh, top, a)
         for b in range(min(sw, g.W)):
-            cols, col_offsets, gw = meeting(g.W, g.S, sw, dw, left, b)
+            s, col_offsets, gw = meeting(g.W, g.S, sw, dw, left, b)
             taps = tap_table(filters, row_offsets, col_offsets)
-            sizes = (g.groups, channels, len(taps), _depth(len(taps)))
+            places, depth = (r[:, np.newaxis] * g.S + s).reshape(-1), _depth(len(taps))
+            rows = tabulate(g.groups, channels, filters, places, depth, steps)
+            sizes = (g.groups, channels, len(taps), depth)
             shape = np.array((g.K, g.P, g.Q, 1, 1, *sizes, gh, gw, g.H, g.W, a, b, sh, sw))
-            found.append(_Residue(rows, cols, taps, shape, -(-gh * gw // BLOCK)))
+            found.append(_Residue(rows, taps, shape, -(-gh * gw // BLOCK)))
     return found
 
 
@@ -316,14 +312,12 @@ def conv2d_input_grad(
     `packed` as in `conv2d`.
     """
     g = geometry
-    grouped = w.reshape(g.groups, g.K // g.groups, g.C // g.groups, g.R, g.S)
-    grouped = grouped.transpose(0, 2, 1, 3, 4)
     none = np.empty(0, dy.dtype)
     for residue in _residues(g):
-        weights = _weight_matrix(grouped[:, :, :, residue.rows][..., residue.cols], g.C)
         launch(
             _product_chunk, g.N * g.groups * residue.blocks, g.flops // (g.stride[0] * g.stride[1]),
-            dy.reshape(-1), weights, residue.taps, none, False, dx.reshape(-1), residue.shape,
+            dy.reshape(-1), weight_rows(w, residue.rows), residue.taps, none, False,
+            dx.reshape(-1), residue.shape,
         )  # fmt: skip
 
 

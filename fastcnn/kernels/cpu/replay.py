@@ -64,7 +64,7 @@ def _encode(value: Any) -> list[int]:
 
 
 def _call_block_typer(typingctx, address, task, block):
-    """Call the compiled chunk at `address` with (task, *block's members); 1 if it failed, else 0."""
+    """Call the compiled chunk at `address` with (task, *members of the block); 1 if it failed."""
     members = block.members
     argtypes = (types.intp, *members)
 

@@ -44,7 +44,8 @@ def _rows_chunk(block, dy, db, n, width):
         db[j0 + j] = totals[j]
 
 
-def _sum_rows(n: int, width: int, dy: np.ndarray, db: np.ndarray) -> None:
+def sum_rows(n: int, width: int, dy: np.ndarray, db: np.ndarray) -> None:
+    """db (width elements) = the sum of dy's n rows."""
     launch(_rows_chunk, -(-width // _COLUMNS), dy.size, dy.reshape(-1), db.reshape(-1), n, width)
 
 
@@ -54,13 +55,13 @@ def conv2d_bias_grad(geometry: Extent, dy: np.ndarray, db: np.ndarray) -> None:
     if db.ndim == 1:
         launch(_planes_chunk, k, dy.size, dy.reshape(-1), db, n, k, p * q)
     else:
-        _sum_rows(n, k * p * q, dy, db)
+        sum_rows(n, k * p * q, dy, db)
 
 
 def dense_bias_grad(geometry: Extent, dy: np.ndarray, db: np.ndarray) -> None:
     """db (O,), written whole, from dy (N, O)."""
     n, o = geometry.shape
-    _sum_rows(n, o, dy, db)
+    sum_rows(n, o, dy, db)
 
 
 def workspace(operation: str, geometry: Extent, itemsize: int) -> int:

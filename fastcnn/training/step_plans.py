@@ -1,0 +1,220 @@
+"""Whole training steps of small networks, recorded once per shape of batch and replayed.
+
+In a network of fifteen parameters a step's arithmetic takes 5 us and the calls around it 200. A
+plan holds one batch's arrays, from the images to the gradients, and the tape of all launches
+between them; a step then copies the batch in, runs the tape, and copies the gradients out. Its bits
+are those of the plain step.
+
+A tape repeats launches and nothing else. So a plan is kept only if the tape gives the plain step's
+bits after every array between input and output has been filled with NaN: had NumPy, or a layer of
+somebody's own, computed one of them, the NaN would show.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.functional.replay import conditions, recording
+
+from .losses import accuracy
+from .optimizers import SGD, Adam, Optimizer
+
+if TYPE_CHECKING:
+    from .sequential import Sequential
+
+Array = np.ndarray
+
+# Steps of one shape before one is recorded: compiling a plan's entries takes up to a second.
+_WARM_UP = 8
+# Bytes of the arrays between: with more, the arithmetic is what takes the time.
+_MOST_BYTES = 4 << 20
+# Shapes of batches that a network keeps plans for.
+_KEPT = 8
+
+
+_OWN_NETWORK = "fastcnn.training.sequential"
+_OWN_LAYERS = "fastcnn.layers."
+
+
+class _Unrepeatable(Exception):
+    """This step cannot be repeated from a tape."""
+
+
+class StepPlan:
+    """Forward pass, loss and backward pass for one shape of batch."""
+
+    def __init__(self, network: Sequential, x: Array, y: Array) -> None:
+        if type(network).__module__ != _OWN_NETWORK or not all(
+            type(layer).__module__.startswith(_OWN_LAYERS) for layer in network.layers
+        ):
+            raise _Unrepeatable  # whose methods may do more than launch
+        self.loss = network.bound_loss()
+        self.x = x.copy()
+        with recording() as tape:
+            z, p = network._forward(self.x, True)
+            self.y = self._rows(self.loss.targets(y, p.shape, network.dtype), p.shape, p.dtype)
+            value = self.loss.value(z, p, self.y)
+            if not tape.launches:
+                raise _Unrepeatable  # the reference computes, or nothing is compiled
+            # where a loss's last launch puts its mean (kernels/cpu/loss.py)
+            self.mean = tape.launches[-1].args[-1]
+            network._backward_parameters(self.loss, self.loss.gradient(z, p, self.y))
+        self.tape, self.p = tape, p
+        self.images = np.arange(len(p))
+        self.holders = [
+            (layer.gradients, name, layer.gradients[name])
+            for layer in network.layers
+            for name in layer.parameters
+        ]
+        self._gradients = network.gradients()
+        every = [*network.layers, *(a for layer in network.layers if (a := layer.activation_layer))]
+        self.kept = [(layer, layer._kept) for layer in every]
+        self._check(network, value)
+        self._updates: _Updates | None = None
+
+    def _check(self, network: Sequential, value: float) -> None:
+        """_Unrepeatable unless the tape alone gives the loss and the gradients."""
+        fixed = [self.x, self.y, *network._parameters.values()]
+        # the results too, which NumPy might have made of what the launches wrote
+        scratch = [*self.tape.scratch(*fixed), self.p, *self._gradients.values()]
+        if sum(a.nbytes for a in scratch) > _MOST_BYTES:
+            raise _Unrepeatable
+        found = [gradient.copy() for _, _, gradient in self.holders]
+        before = [array.copy() for array in scratch]
+        for array in scratch:
+            array.fill(np.nan)
+        self.tape.run()
+        again = [gradient for _, _, gradient in self.holders]
+        pairs = zip(found, again, strict=True)
+        same = all(np.isfinite(a).all() and a.tobytes() == b.tobytes() for a, b in pairs)
+        if not (same and self._value() == value):
+            # one of them may be a table that others use
+            for array, content in zip(scratch, before, strict=True):
+                array[...] = content
+            raise _Unrepeatable
+
+    def _rows(self, targets: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Targets as the losses' kernels take them; class numbers as rows of 0 and one 1."""
+        if targets.dtype.kind == "f":
+            return targets.copy()
+        rows = np.zeros(shape, dtype)
+        rows[np.arange(shape[0]), targets] = 1
+        return rows
+
+    def _take_targets(self, y: Array) -> Array | None:
+        """Put a batch's targets into the tape's array; returns them as `accuracy` takes them.
+
+        None, and nothing done, for class numbers out of range: the plain step says so.
+        """
+        targets = self.loss.targets(y, self.p.shape, self.p.dtype)
+        if targets.dtype.kind == "f":
+            self.y[...] = targets
+            return targets
+        if targets.min() < 0 or targets.max() >= self.p.shape[1]:
+            return None
+        self.y.fill(0)
+        self.y[self.images, targets] = 1
+        return targets
+
+    def _value(self) -> float:
+        return float(self.p.dtype.type(self.mean[0]))
+
+    def run(self, x: Array, y: Array, all_figures: bool) -> dict[str, float] | None:
+        """The step's loss, and its accuracy if all figures are wanted; sets layers' gradients.
+
+        None for what only the plain step can do.
+        """
+        targets = self._take_targets(y)
+        if targets is None:
+            return None
+        self.x[...] = x
+        self.tape.run()
+        for layer, kept in self.kept:
+            layer._kept = kept
+        for gradients, name, array in self.holders:
+            gradients[name] = array.copy()
+        logs = {"loss": self._value()}
+        if all_figures and self.loss.has_accuracy:
+            logs["accuracy"] = accuracy(self.p, targets)
+        return logs
+
+    def update(self, optimizer: Optimizer, parameters: Mapping[str, Array]) -> None:
+        """The optimizer's step with the gradients of `run`, from a tape of its own."""
+        if type(optimizer) not in (SGD, Adam):  # whose `_update` may do more than launch
+            optimizer.step(parameters, self._gradients)
+        elif self._updates is not None and self._updates.are_of(optimizer):
+            self._updates.run()
+        else:
+            self._updates = _Updates(optimizer, parameters, self._gradients)
+
+
+class _Updates:
+    """One optimizer's updates of all parameters; making it does the first of them."""
+
+    def __init__(
+        self, optimizer: Optimizer, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+    ) -> None:
+        self.optimizer = optimizer
+        with recording() as self.tape:
+            optimizer.step(parameters, gradients)
+        self.memory = list(optimizer.state.values())
+        # an update's last argument is its rates (kernels/cpu/update.py)
+        self.rates = [launch.args[-1] for launch in self.tape.launches]
+
+    def are_of(self, optimizer: Optimizer) -> bool:
+        """Whether it is the same optimizer, with the same memory."""
+        memory = optimizer.state.values()
+        return (
+            optimizer is self.optimizer
+            and len(memory) == len(self.memory)
+            and all(a is b for a, b in zip(memory, self.memory, strict=True))
+        )
+
+    def run(self) -> None:
+        self.optimizer.iterations += 1
+        numbers = self.optimizer.rates()
+        for rates in self.rates:
+            rates[:] = numbers
+        self.tape.run()
+
+
+class StepPlans:
+    """A network's plans, by shape of batch; never copied or saved along with it."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[Any, StepPlan | int | None] = OrderedDict()
+
+    def __deepcopy__(self, memo: Any) -> StepPlans:
+        return StepPlans()
+
+    def __reduce__(self) -> Any:
+        return StepPlans, ()
+
+    def find(self, network: Sequential, x: Any, y: Any) -> StepPlan | None:
+        """The plan for a batch, made after a few batches of its shape; None for the plain step."""
+        if type(x) is not np.ndarray or type(y) is not np.ndarray or x.dtype != network.dtype:
+            return None
+        where = conditions()
+        if where is None or not network.built or x.size == 0:
+            return None
+        settings = [getattr(layer, name) for layer, name in network._settings]
+        key = (x.shape, y.shape, y.dtype, network.loss, where, *settings)
+        plan = self._plans.get(key, 0)
+        if isinstance(plan, int):
+            self._plans[key] = plan + 1
+            if plan + 1 < _WARM_UP:
+                return None
+            plan = self._plans[key] = self._made(network, x, y)
+            while len(self._plans) > _KEPT:
+                self._plans.popitem(last=False)
+        return plan
+
+    def _made(self, network: Sequential, x: Array, y: Array) -> StepPlan | None:
+        try:
+            return StepPlan(network, x, y)
+        except _Unrepeatable:
+            return None
