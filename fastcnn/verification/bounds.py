@@ -79,8 +79,8 @@ _SUM = 2.0
 _SELECTION = "takes or leaves numbers, computes none"
 _PRODUCTS = "a sum of products in the array's own type"
 _WIDE = "added up in float64, rounded once"
-# exp, log and tanh of Numba's math library are within 2 units in the last place; the few operations
-# round them add as many.
+# exp and log are within 1.5 units in the last place, tanh within 2.6; the few operations round them
+# add as many.
 _FORMULA = 4.0
 # The terms of a softmax have one sign, so that in float64 their errors do not cancel as sqrt(terms)
 # has it (0.75 of 4 in rows of 4097); in its gradient two nearly equal numbers may be subtracted.

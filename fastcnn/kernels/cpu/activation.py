@@ -1,4 +1,4 @@
-"""Activations and their gradients, in strict arithmetic: NaN and infinities stay what they are.
+"""Activations and their gradients: NaN and infinities stay what they are.
 
     relu       y = 0 for x < 0, else x           dx = 0 for x < 0, at_zero dy for x = 0, else dy
     sigmoid    y = 1 / (1 + e^-x)                dx = dy y (1 - y)
@@ -18,7 +18,10 @@ import numpy as np
 from fastcnn.geometry import Extent
 from fastcnn.kernels.cpu.chunks import CHUNK, TRANSCENDENTAL, launch_elements, rows_per_chunk
 from fastcnn.kernels.cpu.jit import exact
+from fastcnn.kernels.cpu.rows import add_products, add_up, highest
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.transcendental import exp_below_zero
+from fastcnn.kernels.cpu.transcendental import tanh as tanh_of
 
 
 @exact
@@ -47,7 +50,7 @@ def _sigmoid_chunk(task, x, y):
     zero, one = x.dtype.type(0), x.dtype.type(1)
     for i in range(len(x)):
         # 1 / (1 + e^-x) = e^x / (1 + e^x): whichever takes the exponential of a negative number
-        e = np.exp(-abs(x[i]))
+        e = exp_below_zero(-abs(x[i]))
         y[i] = (one if x[i] >= zero else e) / (one + e)
 
 
@@ -64,7 +67,7 @@ def _sigmoid_grad_chunk(task, dy, y, dx):
 def _tanh_chunk(task, x, y):
     x, y = x[task * CHUNK : (task + 1) * CHUNK], y[task * CHUNK : (task + 1) * CHUNK]
     for i in range(len(x)):
-        y[i] = np.tanh(x[i])
+        y[i] = tanh_of(x[i])
 
 
 @exact
@@ -78,40 +81,84 @@ def _tanh_grad_chunk(task, dy, y, dx):
 
 
 @exact
-def _softmax_chunk(task, x, y, rows, length, step, share):
-    """`share` rows of `length` elements each, which lie `step` apart in memory.
-
-    Along the last axis step is 1; along another, `step` rows lie interleaved.
-    """
-    for row in range(task * share, min((task + 1) * share, rows)):
-        start = row // step * step * length + row % step
-        x_row, y_row = x[start:], y[start:]
+def _softmax_rows(task, x, y, rows, length, share):
+    """`share` rows of `length` elements each, one after the other in memory."""
+    first, last = task * share, min((task + 1) * share, rows)
+    x, y = x[first * length : last * length], y[first * length : last * length]
+    for start in range(0, len(x), length):
+        x_row, y_row = x[start : start + length], y[start : start + length]
         # e^(x_i - max x) has the same ratios, and none of it overflows
-        largest = x_row[0]
+        largest = highest(x_row)
         for i in range(length):
-            largest = x_row[i * step] if x_row[i * step] > largest else largest
+            y_row[i] = x_row[i] - largest
+    # of all rows at once: short rows alone would fill no vectors
+    for i in range(len(y)):
+        y[i] = exp_below_zero(y[i])
+    for start in range(0, len(x), length):
+        y_row = y[start : start + length]
         # in float32, a row of 5000 would sum with an error of 1e-5: all its terms have one sign
-        total = np.float64(0)
+        divisor = x.dtype.type(add_up(y_row))
         for i in range(length):
-            e = np.exp(x_row[i * step] - largest)
-            y_row[i * step] = e
-            total += e
-        divisor = x.dtype.type(total)
-        for i in range(length):
-            y_row[i * step] /= divisor
+            y_row[i] /= divisor
 
 
 @exact
-def _softmax_grad_chunk(task, dy, y, dx, rows, length, step, share):
+def _softmax_columns(task, x, y, rows, length, share, step):
+    """As `_softmax_rows`, for rows whose elements lie `step` apart: `step` rows lie interleaved."""
+    largest, divisor = np.empty(share, x.dtype), np.empty(share, x.dtype)
+    totals = np.empty(share, np.float64)
+    row, last = task * share, min((task + 1) * share, rows)
+    while row < last:
+        # rows that lie side by side
+        start, count = row // step * step * length + row % step, min(step - row % step, last - row)
+        row += count
+        largest[:count], totals[:count] = x[start : start + count], 0
+        for at in range(start + step, start + length * step, step):
+            x_at = x[at : at + count]
+            for j in range(count):
+                largest[j] = x_at[j] if x_at[j] > largest[j] else largest[j]
+        for at in range(start, start + length * step, step):
+            x_at, y_at = x[at : at + count], y[at : at + count]
+            for j in range(count):
+                e = exp_below_zero(x_at[j] - largest[j])
+                y_at[j] = e
+                totals[j] += e
+        for j in range(count):
+            divisor[j] = totals[j]
+        for at in range(start, start + length * step, step):
+            y_at = y[at : at + count]
+            for j in range(count):
+                y_at[j] /= divisor[j]
+
+
+@exact
+def _softmax_grad_rows(task, dy, y, dx, rows, length, share):
     for row in range(task * share, min((task + 1) * share, rows)):
-        start = row // step * step * length + row % step
-        dy_row, y_row, dx_row = dy[start:], y[start:], dx[start:]
-        total = np.float64(0)
+        start, stop = row * length, (row + 1) * length
+        dy_row, y_row, dx_row = dy[start:stop], y[start:stop], dx[start:stop]
+        projection = y.dtype.type(add_products(dy_row, y_row))
         for i in range(length):
-            total += dy_row[i * step] * y_row[i * step]
-        projection = y.dtype.type(total)
-        for i in range(length):
-            dx_row[i * step] = y_row[i * step] * (dy_row[i * step] - projection)
+            dx_row[i] = y_row[i] * (dy_row[i] - projection)
+
+
+@exact
+def _softmax_grad_columns(task, dy, y, dx, rows, length, share, step):
+    projection, totals = np.empty(share, y.dtype), np.empty(share, np.float64)
+    row, last = task * share, min((task + 1) * share, rows)
+    while row < last:
+        start, count = row // step * step * length + row % step, min(step - row % step, last - row)
+        row += count
+        totals[:count] = 0
+        for at in range(start, start + length * step, step):
+            dy_at, y_at = dy[at : at + count], y[at : at + count]
+            for j in range(count):
+                totals[j] += dy_at[j] * y_at[j]
+        for j in range(count):
+            projection[j] = totals[j]
+        for at in range(start, start + length * step, step):
+            dy_at, y_at, dx_at = dy[at : at + count], y[at : at + count], dx[at : at + count]
+            for j in range(count):
+                dx_at[j] = y_at[j] * (dy_at[j] - projection[j])
 
 
 def relu(geometry: Extent, x: np.ndarray, y: np.ndarray) -> None:
@@ -146,22 +193,32 @@ def tanh_grad(geometry: Extent, dy: np.ndarray, y: np.ndarray, dx: np.ndarray) -
     launch_elements(_tanh_grad_chunk, 3 * y.itemsize, dy, y, dx)
 
 
-def _launch_rows(chunk: Any, work: int, axis: int, *arrays: np.ndarray) -> None:
-    """Launch a softmax kernel over the rows of `arrays` along `axis`."""
+# Columns that a chunk of softmax does at the least, however long they are: eight cache lines of
+# each of their rows.
+_FEWEST_COLUMNS = 128
+
+
+def _launch_softmax(chunks: tuple[Any, Any], work: int, axis: int, *arrays: np.ndarray) -> None:
+    """Launch a softmax kernel, of rows or of columns, over `arrays` along `axis`."""
     shape, size = arrays[0].shape, arrays[0].size
     length, step = shape[axis], prod(shape[axis + 1 :])
     rows, share = size // max(1, length), rows_per_chunk(length)
     flat = [a.reshape(-1) for a in arrays]
-    launch(chunk, -(-rows // share), work * size, *flat, rows, length, step, share)
+    if step == 1:
+        launch(chunks[0], -(-rows // share), work * size, *flat, rows, length, share)
+    else:
+        share = max(share, _FEWEST_COLUMNS)
+        launch(chunks[1], -(-rows // share), work * size, *flat, rows, length, share, step)
 
 
 def softmax(geometry: Extent, x: np.ndarray, y: np.ndarray, axis: int) -> None:
     """y, written whole, the shape of x; `axis` counts from the front."""
-    _launch_rows(_softmax_chunk, TRANSCENDENTAL, axis, x, y)
+    _launch_softmax((_softmax_rows, _softmax_columns), TRANSCENDENTAL, axis, x, y)
 
 
 def softmax_grad(
     geometry: Extent, dy: np.ndarray, y: np.ndarray, dx: np.ndarray, axis: int
 ) -> None:
     """dx, written whole, the shape of y; `axis` counts from the front."""
-    _launch_rows(_softmax_grad_chunk, 3 * y.itemsize, axis, dy, y, dx)
+    chunks = _softmax_grad_rows, _softmax_grad_columns
+    _launch_softmax(chunks, 3 * y.itemsize, axis, dy, y, dx)

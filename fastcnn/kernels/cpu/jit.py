@@ -6,6 +6,10 @@ Three decorators, and no kernel uses Numba's own:
 `exact`   the same without any floating-point licence (pooling, softmax, losses)
 `shell`   the one `prange` of the CPU kernels, in threads.py
 
+and two for what kernels call: `in_place_of` gives a Python function the code that compiled callers
+run for it, `helper` makes such code callable by more of it. Their products and sums may be
+contracted to one rounding, not reordered.
+
 A kernel that is to be shared among threads does one chunk: its first argument is the chunk's
 number, the others are whole arrays, and `threads.launch` runs it for every number.
 
@@ -25,6 +29,7 @@ from typing import Any
 
 import numba
 from numba.core import config as numba_config
+from numba.extending import overload, register_jitable
 
 from fastcnn.kernels.cpu.cache import KernelCache
 
@@ -33,6 +38,7 @@ config: Any = numba_config
 
 # Every licence but nnan and ninf: a NaN or an infinity stays where direct arithmetic puts it.
 REORDER = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
+_CONTRACT: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 
 @cache
@@ -96,3 +102,13 @@ def exact(py_func: Callable[..., Any]) -> Any:
 def shell(py_func: Callable[..., Any]) -> Any:
     """Compile a function whose outermost `prange` is shared among Numba's threads."""
     return _compile(py_func, parallel=True)
+
+
+def in_place_of(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate what returns, for Numba's types of the arguments, the body to compile for a call."""
+    return overload(function, jit_options=_CONTRACT)
+
+
+def helper(py_func: Callable[..., Any]) -> Any:
+    """Make a function callable from a body of `in_place_of`."""
+    return register_jitable(**_CONTRACT)(py_func)

@@ -1,4 +1,4 @@
-"""Losses and their gradients, in strict arithmetic; a loss is summed in float64, chunk by chunk.
+"""Losses and their gradients; a loss is summed in float64, chunk by chunk.
 
 With p a probability or output, z a logit and y the target, for one element:
 
@@ -28,13 +28,15 @@ from fastcnn.kernels.cpu.chunks import (
     rows_per_chunk,
 )
 from fastcnn.kernels.cpu.jit import exact
+from fastcnn.kernels.cpu.rows import add_up, highest
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.transcendental import exp_below_zero, log, log1p
 
 LOWEST_LOG = -100
 SMALLEST_DIVISOR = 1e-12
 
-# Which formula an element goes through. One kernel for all: a branch that never changes costs
-# nothing beside a logarithm, and compiling a kernel for each would take seconds.
+# Which formula an element goes through. One kernel for all, with a loop for each: compiling a
+# kernel for each would take seconds.
 BINARY, BINARY_LOGITS, HALF_SQUARED, CATEGORICAL = range(4)
 
 
@@ -51,32 +53,21 @@ def _divisor(value):
 
 
 @exact
-def _loss(formula, p, y):
-    """Loss of one element of the losses that treat elements by themselves."""
-    zero, one = type(p)(0), type(p)(1)
+def _losses(formula, p, y, losses):
+    """Losses of the formulas that treat elements by themselves."""
+    zero, one, half = p.dtype.type(0), p.dtype.type(1), p.dtype.type(0.5)
     if formula == BINARY:
-        return -y * _clamped(np.log(p)) - (one - y) * _clamped(np.log1p(-p))
-    if formula == BINARY_LOGITS:
-        # max(z, 0) - z y without the cancellation for y near 1
-        linear = p * (one - y) if p >= zero else -p * y
-        return linear + np.log1p(np.exp(-abs(p)))
-    return (y - p) * (y - p) * type(p)(0.5)
-
-
-@exact
-def _gradient(formula, p, y):
-    """Derivative of one element's loss with respect to p."""
-    zero, one = type(p)(0), type(p)(1)
-    if formula == BINARY:
-        return (p - y) / _divisor(p * (one - p))
-    if formula == BINARY_LOGITS:
-        # sigmoid(z) - y; for z >= 0 as (1 - y) - sigmoid(-z), which keeps its digits at y = 1
-        e = np.exp(-abs(p))
-        tail = e / (one + e)
-        return (one - y) - tail if p >= zero else tail - y
-    if formula == CATEGORICAL:
-        return -y / _divisor(p)
-    return p - y
+        for i in range(len(p)):
+            high, low = _clamped(log(p[i])), _clamped(log1p(-p[i]))
+            losses[i] = -y[i] * high - (one - y[i]) * low
+    elif formula == BINARY_LOGITS:
+        for i in range(len(p)):
+            # max(z, 0) - z y without the cancellation for y near 1
+            linear = p[i] * (one - y[i]) if p[i] >= zero else -p[i] * y[i]
+            losses[i] = linear + log1p(exp_below_zero(-abs(p[i])))
+    else:
+        for i in range(len(p)):
+            losses[i] = (y[i] - p[i]) * (y[i] - p[i]) * half
 
 
 @exact
@@ -84,71 +75,86 @@ def _losses_chunk(task, p, y, losses, sums, formula):
     """sums[task], the chunk's losses added up; each loss as well if `losses` has room."""
     start, stop = task * CHUNK, (task + 1) * CHUNK
     p, y, losses = p[start:stop], y[start:stop], losses[start:stop]
-    total = np.float64(0)
-    for i in range(len(p)):
-        loss = _loss(formula, p[i], y[i])
-        total += loss
-        if len(losses) > 0:
-            losses[i] = loss
-    sums[task] = total
+    if len(losses) == 0:
+        losses = np.empty(len(p), p.dtype)
+    _losses(formula, p, y, losses)
+    sums[task] = add_up(losses)
 
 
 @exact
 def _gradients_chunk(task, p, y, dp, count, formula):
     start, stop = task * CHUNK, (task + 1) * CHUNK
     p, y, dp = p[start:stop], y[start:stop], dp[start:stop]
-    for i in range(len(p)):
-        dp[i] = _gradient(formula, p[i], y[i]) / count
+    zero, one = p.dtype.type(0), p.dtype.type(1)
+    if formula == BINARY:
+        for i in range(len(p)):
+            dp[i] = (p[i] - y[i]) / _divisor(p[i] * (one - p[i])) / count
+    elif formula == BINARY_LOGITS:
+        for i in range(len(p)):
+            # sigmoid(z) - y; for z >= 0 as (1 - y) - sigmoid(-z), which keeps its digits at y = 1
+            e = exp_below_zero(-abs(p[i]))
+            tail = e / (one + e)
+            dp[i] = ((one - y[i]) - tail if p[i] >= zero else tail - y[i]) / count
+    elif formula == CATEGORICAL:
+        for i in range(len(p)):
+            dp[i] = -y[i] / _divisor(p[i]) / count
+    else:
+        for i in range(len(p)):
+            dp[i] = (p[i] - y[i]) / count
 
 
 @exact
-def _largest(z, classes):
-    largest = z[0]
-    for c in range(classes):
-        largest = z[c] if z[c] > largest else largest
-    return largest
-
-
-@exact
-def _log_sum(z, largest, classes):
-    """log sum_c e^(z_c - largest), whose sum is between 1 and the number of classes."""
-    total = np.float64(0)
-    for c in range(classes):
-        total += np.exp(z[c] - largest)
-    return type(largest)(np.log(total))
+def _less_the_highest(z, differences, classes):
+    """differences = z less the highest of its row, for whole rows."""
+    for start in range(0, len(z), classes):
+        z_row, row = z[start : start + classes], differences[start : start + classes]
+        largest = highest(z_row)
+        for c in range(classes):
+            row[c] = z_row[c] - largest
 
 
 @exact
 def _images_chunk(task, p, y, losses, sums, logits, images, classes, share):
     """As `_losses_chunk`, for `share` images; p are logits or probabilities."""
+    first, last = task * share, min((task + 1) * share, images)
+    p, y = p[first * classes : last * classes], y[first * classes : last * classes]
+    zero, logs, terms = p.dtype.type(0), np.empty(len(p), p.dtype), np.empty(len(p), p.dtype)
+    if logits:
+        _less_the_highest(p, logs, classes)
+        # of all rows at once: short rows alone would fill no vectors
+        for i in range(len(p)):
+            terms[i] = exp_below_zero(logs[i])
+        for start in range(0, len(p), classes):
+            # of a sum between 1 and the number of classes
+            log_sum = p.dtype.type(log(add_up(terms[start : start + classes])))
+            for i in range(start, start + classes):
+                logs[i] -= log_sum
+    else:
+        for i in range(len(p)):
+            logs[i] = _clamped(log(p[i]))
+    for i in range(len(p)):
+        # 0 log 0 is 0
+        terms[i] = -(y[i] * logs[i]) if y[i] != zero else zero
     total = np.float64(0)
-    for image in range(task * share, min((task + 1) * share, images)):
-        p_row, y_row = p[image * classes :], y[image * classes :]
-        largest = _largest(p_row, classes)
-        log_sum = _log_sum(p_row, largest, classes) if logits else largest
-        loss = np.float64(0)
-        for c in range(classes):
-            # 0 log 0 is 0; of a label's row one term is left
-            if y_row[c] != 0:
-                log = p_row[c] - largest - log_sum if logits else _clamped(np.log(p_row[c]))
-                loss -= y_row[c] * log
+    for image in range(last - first):
+        loss = add_up(terms[image * classes : (image + 1) * classes])
         total += loss
         if len(losses) > 0:
-            losses[image] = loss
+            losses[first + image] = loss
     sums[task] = total
 
 
 @exact
 def _softmax_gradients_chunk(task, z, y, dz, count, images, classes, share):
     """dz = (softmax(z) - y) / count, for `share` images."""
-    for image in range(task * share, min((task + 1) * share, images)):
-        z_row, y_row, dz_row = z[image * classes :], y[image * classes :], dz[image * classes :]
-        largest = _largest(z_row, classes)
-        total = np.float64(0)
-        for c in range(classes):
-            dz_row[c] = np.exp(z_row[c] - largest)
-            total += dz_row[c]
-        divisor = type(largest)(total)
+    start, stop = task * share * classes, min((task + 1) * share, images) * classes
+    z, y, dz = z[start:stop], y[start:stop], dz[start:stop]
+    _less_the_highest(z, dz, classes)
+    for i in range(len(dz)):
+        dz[i] = exp_below_zero(dz[i])
+    for start in range(0, len(z), classes):
+        y_row, dz_row = y[start : start + classes], dz[start : start + classes]
+        divisor = z.dtype.type(add_up(dz_row))
         for c in range(classes):
             dz_row[c] = (dz_row[c] / divisor - y_row[c]) / count
 
