@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib import import_module
 from typing import Any
 
 from fastcnn.kernels import precision
-from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose
+from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose, trace
 
 # A network has tens of geometries; the bound only stops a sweep over shapes from growing for ever.
 _KEPT = 1024
@@ -35,8 +35,22 @@ class Plan:
     workspace: int
 
 
+def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
+    """`run`, with what it says about how it came to its result traced."""
+
+    @wraps(run)
+    def traced(*args: Any, **options: Any) -> None:
+        remark = run(*args, **options)
+        if remark is not None:
+            trace(f"{problem}: {remark}")
+
+    return traced
+
+
 def _make(problem: Problem, implementation: Implementation) -> Plan:
     run = implementation.load(problem.operation)
+    if implementation.transforms:
+        run = _tracing(run, problem)
     return Plan(problem, implementation, run, implementation.workspace(problem))
 
 

@@ -55,6 +55,10 @@ class Implementation:
         Estimated seconds on one core.
     workspace : Problem -> int
         Bytes of scratch memory that one thread needs at the most.
+    transforms : bool
+        Whether it multiplies transformed numbers, as Winograd's algorithms do: its sums of small
+        integers are not exact, it may have to compute a result in another way (its function then
+        returns why), and precision "ieee" leaves it out.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Implementation:
     supports: Callable[[Problem], str | None]
     cost: Callable[[Problem], float]
     workspace: Callable[[Problem], int]
+    transforms: bool = False
 
     def load(self, operation: str) -> Callable[..., Any]:
         """Import the kernel file and return the function that does the operation."""
@@ -99,7 +104,7 @@ def _pool_cost(problem: Problem) -> float:
     return g.bytes(problem.itemsize) / _COPY_BYTES + steps * _POOL_STEP
 
 
-def _stated(name: str, module: str) -> Implementation:
+def _stated(name: str, module: str, transforms: bool = False) -> Implementation:
     """An implementation whose file states its refusals, cost and workspace."""
 
     def ask(question: str) -> Callable[[Problem], Any]:
@@ -109,7 +114,14 @@ def _stated(name: str, module: str) -> Implementation:
 
         return answer
 
-    return Implementation(name, module, ask("refusal"), ask("cost"), ask("workspace"))
+    refusal = ask("refusal")
+
+    def supports(problem: Problem) -> str | None:
+        if transforms and problem.precision == "ieee":
+            return 'precision "ieee" leaves out what multiplies transformed numbers'
+        return refusal(problem)
+
+    return Implementation(name, module, supports, ask("cost"), ask("workspace"), transforms)
 
 
 def _conv_cost(problem: Problem) -> float:
@@ -143,13 +155,14 @@ def _portable(
 
 _PORTABLE_CONV = _portable("cpu.portable", scratch=True, cost=_conv_cost)
 _IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
+_WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
 
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
-    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM],
-    "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM],
+    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD],
+    "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD],
     "conv2d_weight_grad": [_PORTABLE_CONV, _GEMM_WEIGHT_GRAD],
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
     "max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],

@@ -127,13 +127,14 @@ class Case:
         )
         return Truth(self.operation, self.operation.make(self.problem, source), self.dtype)
 
-    @property
-    def bound(self) -> float:
-        return limit(self.operation.name, self.dtype, self.problem, self.data)
+    def bound(self, implementation: Implementation) -> float:
+        """What this implementation promises here."""
+        transforms = implementation.transforms
+        return limit(self.operation.name, self.dtype, self.problem, self.data, transforms)
 
-    def judge(self, got: list[Array]) -> tuple[float, str]:
+    def judge(self, got: list[Array], bound: float) -> tuple[float, str]:
         """Relative error of results, and what else is wrong with them."""
-        return self.truth.judge(got, self.bound)
+        return self.truth.judge(got, bound)
 
     def answer(self, implementation: Implementation) -> list[Array]:
         """What an implementation makes of it. CannotServe if it does not support the problem."""

@@ -39,24 +39,24 @@ def _examine(case: Case, implementation: Implementation, threads: Sequence[int],
     """Run one case on every number of threads and enter it in the row."""
     results: list[list[Array]] = []
     error, message = 0.0, ""
-    at = threads[0]
+    at, bound = threads[0], case.bound(implementation)
     for n in threads:
         fastcnn.set_num_threads(n)
         try:
             got = case.answer(implementation)
-            found, text = case.judge(got)
+            found, text = case.judge(got, bound)
         except plans.CannotServe:
             return
         except Exception as e:  # whatever it is, it is this implementation's failure
             got, found, text = [], np.inf, f"raised {type(e).__name__}: {e}"
-        if results and not found > case.bound and not _same_bits(got, results[0]):
+        if results and not found > bound and not _same_bits(got, results[0]):
             found, text = np.inf, f"not the same bits as on {threads[0]} thread(s)"
         results.append(got)
         if not found <= error:
             error, message, at = found, text, n
     name = f"{case.problem.name} " if case.problem.name else ""
     where = f"{name}{case.problem}, {case.data}, {at} thread{'s' if at > 1 else ''}"
-    row.add(float(error), case.bound, where, str(case.problem), message)
+    row.add(float(error), bound, where, str(case.problem), message)
 
 
 def _same_bits(got: list[Array], other: list[Array]) -> bool:

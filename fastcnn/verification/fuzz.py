@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional, reference
+from fastcnn.kernels.plans import plan
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.verification.bounds import BOUNDS, limit
 from fastcnn.verification.cases import Truth
 from fastcnn.verification.fuzz_cases import Draft, draft_of, dressed, output_of
@@ -103,7 +105,12 @@ def _bound(draft: Draft, dtype: str) -> float:
         return _LOOSE[dtype]
     if draft.operation.name not in BOUNDS:
         return 0.0
-    bound = limit(draft.operation.name, draft.dtype, draft.problem, draft.data)
+    name = draft.operation.name
+    transforms = any(entry.transforms for entry in IMPLEMENTATIONS[name])
+    if transforms:
+        serving = plan(name, draft.problem.geometry, draft.dtype).implementation
+        transforms = serving.transforms
+    bound = limit(name, draft.dtype, draft.problem, draft.data, transforms)
     # the reference, too, rounds its answer once
     return max(bound, float(np.finfo(draft.dtype).eps)) if bound > 0 else 0.0
 

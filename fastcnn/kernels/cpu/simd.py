@@ -67,7 +67,7 @@ class Emitter:
         return self.builder.load(place, align=self.element_bytes, typ=self.vector)
 
     def store(self, vector, pointer):
-        place = self.builder.bitcast(pointer, self.vector.as_pointer())
+        place = self.builder.bitcast(pointer, vector.type.as_pointer())
         self.builder.store(vector, place, align=self.element_bytes)
 
     @property
@@ -140,6 +140,30 @@ class Emitter:
         arguments = [vector, self._every(pointer, step), align, mask]
         name = "masked.scatter.{vector}." + f"v{self.lanes}p0"
         self._call(name, ir.VoidType(), arguments)
+
+    def mask(self, bits):
+        """Mask of the lanes whose bit is set in an integer."""
+        narrow = self.builder.trunc(bits, ir.IntType(self.lanes))
+        return self.builder.bitcast(narrow, ir.VectorType(ir.IntType(1), self.lanes))
+
+    def splat(self, value):
+        """A number that is known at run time only, in every lane."""
+        return self._splat(value, self.vector)
+
+    def pick(self, a, b, lanes):
+        """The named lanes of a (0 … n-1) and b (n … 2n-1); as many as there are names."""
+        names = ir.Constant(ir.VectorType(_LANE, len(lanes)), lanes)
+        return self.builder.shuffle_vector(a, b, names)
+
+    def load_part(self, pointer, lanes):
+        """A vector of fewer lanes."""
+        kind = ir.VectorType(self.element, lanes)
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        return self.builder.load(place, align=self.element_bytes, typ=kind)
+
+    def integer(self, pointer, i):
+        """Element i of an array of int64."""
+        return self.builder.load(self.builder.gep(pointer, [i], source_etype=_INT), typ=_INT)
 
     def evens(self, low, high):
         """Lanes 0, 2, 4 … of two vectors in a row."""

@@ -160,7 +160,7 @@ class Product:
     flops: int
 
 
-def _panels(rows: int, unit: VectorUnit) -> np.ndarray:
+def panels_of(rows: int, unit: VectorUnit) -> np.ndarray:
     tall, short = cover(rows)
     heights = np.array([unit.rows] * tall + [unit.short_rows] * short)
     starts = np.cumsum(heights) - heights
@@ -187,7 +187,7 @@ def tabulate(
     columns = lanes * unit.vectors
     positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
     some_channels, some_positions = chunk_of(channels, positions, DEPTH)
-    panels = _panels(rows, unit)
+    panels = panels_of(rows, unit)
     padded = int(panels[:, 2].sum())
     block = columns * min(TILES, blocks_of(pixels, columns))
     blocks = blocks_of(pixels, block)

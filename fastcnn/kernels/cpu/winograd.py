@@ -1,0 +1,150 @@
+"""3 x 3 convolution of stride 1, and its input gradient, by Winograd's F(4x4, 3x3).
+
+    forward       Y[k] = A^T [sum over c of (G W[k, c] G^T) * (B^T X[c] B)] A   for 4 x 4 pixels
+    input grad    the same on dY, with rotated and transposed filters and the full padding
+
+It multiplies 36 times for 16 results, where the direct form multiplies 144 times. Its rounding
+errors are those of the transformed numbers, spread over a tile: they are small against the tile's
+largest numbers, and so against the result in norm, but not against each of its elements. One
+number that is not finite would spoil a whole tile. What comes out finite was so all the way, since
+neither sums nor products make an infinity or a NaN finite again; a call that finds anything else in
+a result is computed once more, by implicit GEMM, and says so.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from fastcnn.geometry import Conv2dGeometry
+from fastcnn.kernels.cpu import implicit_gemm
+from fastcnn.kernels.cpu.microkernel import padded
+from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, blocks_of
+from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.cpu.winograd_blocks import Winograd, run, tabulate
+from fastcnn.kernels.cpu.winograd_blocks import pack as transform
+from fastcnn.kernels.cpu.winograd_tiles import TAPS
+
+# Pixels of a tile of the result along each axis.
+M = 4
+AGAIN = "a result is not finite or near the type's limit: computed again by implicit GEMM"
+
+
+def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
+    """Why it cannot serve a geometry; None if it can."""
+    unit = vector_unit()
+    if unit is None:
+        return NO_UNIT
+    if unit.lanes(itemsize) < M:
+        return f"a vector of {unit.name} holds {unit.lanes(itemsize)} numbers, {M} are needed"
+    if (g.R, g.S) != (TAPS, TAPS) or g.stride != (1, 1) or g.dilation != (1, 1):
+        return f"it takes {TAPS} x {TAPS} filters, stride 1, dilation 1 alone"
+    rows = (g.K if operation == "conv2d" else g.C) // g.groups
+    if g.groups > 1 and rows < LEAST_ROWS:
+        what = "filters" if operation == "conv2d" else "channels"
+        return f"{rows} {what} per group fill too little of a register tile: {LEAST_ROWS} needed"
+    return None
+
+
+@lru_cache(maxsize=256)
+def _tables(operation: str, g: Conv2dGeometry, itemsize: int) -> Winograd:
+    channels, filters, plane = g.C // g.groups, g.K // g.groups, TAPS * TAPS
+    group = filters * channels * plane
+    if operation == "conv2d":
+        (top, _, left, _), source, result = g.padding, g.input_shape, g.output_shape
+        steps = (channels * plane, plane, group, 1, 0)
+    else:
+        (top, _, left, _), source, result = g.full_padding, g.output_shape, g.input_shape
+        steps = (plane, channels * plane, group, -1, plane - 1)  # from the last tap backwards
+    return tabulate(M, source, result[1:], (top, left), g.groups, steps, itemsize)
+
+
+def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
+    """w transformed for `operation`, "conv2d" or "conv2d_input_grad".
+
+    The result serves every call with this w on this geometry; the number of images may differ.
+    """
+    return transform(_tables(operation, geometry, w.itemsize), w)
+
+
+def conv2d(
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    y: np.ndarray,
+    packed: np.ndarray | None = None,
+    relu: bool = False,
+) -> str | None:
+    """y = conv(x, w) + b, or relu(conv(x, w) + b), written whole; shapes as in
+    `fastcnn.functional.conv2d`, batched. `packed` is from `pack`, where that has been kept.
+
+    Returns a remark if the result had to be computed in another way.
+    """
+    if not y.size:
+        return None
+    if packed is None:
+        packed = pack("conv2d", geometry, w)
+    bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
+    if run(_tables("conv2d", geometry, x.itemsize), x, packed, bias, relu, y):
+        return None
+    implicit_gemm.conv2d(geometry, x, w, b, y, relu=relu)
+    return AGAIN
+
+
+def conv2d_input_grad(
+    geometry: Conv2dGeometry,
+    dy: np.ndarray,
+    w: np.ndarray,
+    dx: np.ndarray,
+    packed: np.ndarray | None = None,
+) -> str | None:
+    """dx, written whole, from dy (N, K, P, Q) and w; `packed` and what it returns as above."""
+    if not dx.size:
+        return None
+    if packed is None:
+        packed = pack("conv2d_input_grad", geometry, w)
+    tables = _tables("conv2d_input_grad", geometry, dy.itemsize)
+    if run(tables, dy, packed, np.empty(0, dy.dtype), False, dx):
+        return None
+    implicit_gemm.conv2d_input_grad(geometry, dy, w, dx)
+    return AGAIN
+
+
+# Measured on one core of a Zen 5 machine, float32; see docs/performance.md. FLOP/s of the products;
+# tiles transformed per second and channel, and per filter; weights transformed per second; seconds
+# of the smallest call.
+PRODUCT_FLOPS = 190e9
+INPUT_TILES = 150e6
+OUTPUT_TILES = 150e6
+WEIGHTS = 60e6
+CALL = 20e-6
+
+
+def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
+    """Seconds on one core: tiles transformed, multiplied, transformed back; weights transformed."""
+    channels, rows, (P, Q) = g.C, g.K, (g.P, g.Q)
+    if operation == "conv2d_input_grad":
+        channels, rows, P, Q = g.K, g.C, g.H, g.W
+    tiles = g.N * blocks_of(P, M) * blocks_of(Q, M)
+    lanes = 64 // itemsize
+    columns = lanes * blocks_of(tiles, lanes)
+    points = (M + TAPS - 1) ** 2
+    whole = padded(rows // g.groups) * g.groups
+    product = 2 * points * columns * whole * (channels // g.groups) / PRODUCT_FLOPS
+    transforms = tiles * channels / INPUT_TILES + tiles * rows / OUTPUT_TILES
+    weights = g.K * (g.C // g.groups) / WEIGHTS
+    return CALL + itemsize / 4 * (product + transforms + weights)
+
+
+def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
+    """Bytes that one thread allocates at the most: the products of a block of tiles with some
+    filters, and the block's table.
+
+    The transformed tiles of a span and the transformed weights are shared by all threads and not
+    counted: 8 MB or one block, and four times w.
+    """
+    if not g.N:
+        return 0
+    return _tables(operation, g, itemsize).scratch
