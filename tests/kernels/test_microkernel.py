@@ -30,13 +30,20 @@ FLOATS = (np.float32, np.float64)
 
 
 @kernel
-def tall(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate):
-    tall_product(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate)
-
-
-@kernel
-def short(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate):
-    short_product(rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate)
+def multiplying(
+    tall, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+    c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
+):  # fmt: skip
+    if tall:
+        tall_product(
+            rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+            c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
+        )  # fmt: skip
+    else:
+        short_product(
+            rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+            c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
+        )  # fmt: skip
 
 
 @kernel
@@ -61,34 +68,66 @@ def putting(count, s, s0, step, t, t0, plane, stride, first, last):
 
 @on_vectors
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("tile", ["tall", "short"])
+@pytest.mark.parametrize("tall", [False, True])
 @pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("finish", [0, 1, 2])
 @pytest.mark.parametrize(("rounds", "depth"), [(1, 1), (1, 7), (3, 5), (4, 1)])
-def test_product_is_the_contract(dtype, tile, accumulate, rounds, depth):
-    """Equal on integers; NaN all around A, B and C is neither read nor overwritten."""
-    run, rows = (tall, UNIT.rows) if tile == "tall" else (short, UNIT.short_rows)
-    columns = UNIT.vectors * UNIT.lanes(np.dtype(dtype).itemsize)
-    step, jump, offset = columns + 3, depth * (columns + 3) + 5, 7
+def test_product_is_the_contract(dtype, tall, accumulate, finish, rounds, depth):
+    """Equal on integers; NaN all around what is read of A, B and C does not show, the buffers that
+    are not chosen are NaN, and nothing around C is written."""
+    rows = UNIT.rows if tall else UNIT.short_rows
+    lanes = UNIT.lanes(np.dtype(dtype).itemsize)
+    columns = UNIT.vectors * lanes
     rng = np.random.default_rng(rounds * 10 + depth)
+    step, c_step, offset = 5 * columns + 3, columns + 5, 7
+    # rounds in another order, as taps of a rotated kernel are
+    offsets = np.array([9, *(depth * step * np.arange(rounds)[::-1])])
     a = np.full(offset + rounds * depth * rows + 64, np.nan, dtype)
-    b = np.full(offset + rounds * jump + 64, np.nan, dtype)
-    c = np.full(offset + rows * columns + 64, np.nan, dtype)
+    b = np.full(offset + rounds * depth * step + 64, np.nan, dtype)
+    c = np.full(offset + rows * c_step + 64, np.nan, dtype)
+    ends = np.full(offset + rows + 64, np.nan, dtype)
     a_rows = rng.integers(-8, 9, (rounds, depth, rows))
     b_rows = rng.integers(-8, 9, (rounds, depth, columns))
     before = rng.integers(-8, 9, (rows, columns))
+    last = rng.integers(-8, 9, rows)
     a[offset : offset + a_rows.size] = a_rows.ravel()
-    for o in range(rounds):
-        for k in range(depth):
-            start = offset + o * jump + k * step
-            b[start : start + columns] = b_rows[o, k]
-    inside = slice(offset, offset + rows * columns)
+    ends[offset : offset + rows] = last
+    # vector v: lanes below 3*v + 1 from one run, the others from a second one behind all first ones
+    splits = [min(lanes, 3 * v + 1) for v in range(UNIT.vectors)]
+    runs = [9, 9]
+    for v, split in enumerate(splits):
+        first, second = 2 * v * lanes, 2 * (UNIT.vectors + v) * lanes
+        runs += [first, second, split]
+        for o in range(rounds):
+            for k in range(depth):
+                start = offset + offsets[1 + o] + k * step
+                values = b_rows[o, k, v * lanes : (v + 1) * lanes]
+                b[start + first : start + first + split] = values[:split]
+                b[start + second + split : start + second + lanes] = values[split:]
+    inside = np.lib.stride_tricks.as_strided(
+        c[offset:], (rows, columns), (c_step * c.itemsize, c.itemsize)
+    )
     if accumulate:  # else it is NaN, which must not come through
-        c[inside] = before.ravel()
-    run(rounds, depth, a, offset, b, offset, step, jump, c, offset, accumulate)
-    expected = np.einsum("okm,okj->mj", a_rows, b_rows) + accumulate * before
-    np.testing.assert_array_equal(c[inside].reshape(rows, columns), expected)
-    assert np.isnan(c[:offset]).all()
-    assert np.isnan(c[inside.stop :]).all()
+        inside[...] = before
+    untouched = np.ones(c.shape, bool)
+    for row in range(rows):
+        untouched[offset + row * c_step : offset + row * c_step + columns] = False
+    other = np.full(1, np.nan, dtype)
+    for far in (False, True):
+        near_b, far_b = (other, b) if far else (b, other)
+        near_c, far_c = (other, c) if far else (c, other)
+        result = c.copy()
+        multiplying(
+            tall, rounds, depth, a, offset, near_b, far_b, far, offset, offsets, 1,
+            np.array(runs), 2, step, near_c, far_c, far, offset, c_step, accumulate,
+            ends, offset, finish,
+        )  # fmt: skip
+        expected = np.einsum("okm,okj->mj", a_rows, b_rows) + accumulate * before
+        expected = expected + last[:, np.newaxis] * (finish >= 1)
+        expected = np.maximum(expected, 0) if finish == 2 else expected
+        np.testing.assert_array_equal(inside, expected)
+        assert np.isnan(c[untouched]).all()
+        c[...] = result
 
 
 @on_vectors
@@ -187,16 +226,23 @@ def assembly(cpu, triple, unit, tile):
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
     module.triple = triple
-    signature = ir.FunctionType(ir.VoidType(), [integer] * 4 + [pointer] * 3 + [ir.IntType(1)])
+    numbers = 5 + 3 * unit.vectors
+    signature = ir.FunctionType(
+        ir.VoidType(), [integer] * numbers + [pointer] * 5 + [ir.IntType(1)]
+    )
     function = ir.Function(module, signature, "product")
     builder = ir.IRBuilder(function.append_basic_block())
     emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4))
-    arguments = function.args
+    sizes, pointers = function.args[:numbers], function.args[numbers:]
     if tile == "dots":
-        emit_dots(emit, unit.dots, unit.vectors, arguments[:3], arguments[4:7])
+        emit_dots(emit, unit.dots, unit.vectors, sizes[:3], pointers[:3])
     else:
         rows = unit.rows if tile == "tall" else unit.short_rows
-        emit_product(emit, rows, unit.vectors, arguments[:4], arguments[4:7], arguments[7])
+        runs = [tuple(sizes[5 + 3 * v : 8 + 3 * v]) for v in range(unit.vectors)]
+        c_step, finish = sizes[3], sizes[4]
+        emit_product(
+            emit, unit, rows, sizes[:3], pointers[:5], runs, c_step, pointers[5], finish
+        )  # fmt: skip
     builder.ret_void()
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
@@ -223,7 +269,8 @@ def inner_loops(text, multiply):
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
 @pytest.mark.parametrize("tile", ["tall", "short", "dots"])
 def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
-    """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack."""
+    """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack; but
+    where masks have no registers of their own, in the loop that has none."""
     (unit,) = (u for u in UNITS if u.name == name)
     rounds = {
         "tall": unit.rows * unit.vectors,
@@ -232,10 +279,11 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     }
     loops = inner_loops(assembly(cpu, triple, unit, tile), multiply)
     assert loops
+    spilt = [any(re.search(r"[re]sp\b|\[sp|\[x29", line) for line in loop) for loop in loops]
+    assert not (all(spilt) if tile != "dots" and not unit.mask_registers else any(spilt))
     for loop in loops:
         products = [line for line in loop if re.match(multiply, line)]
         assert products
         assert len(products) % rounds[tile] == 0
         assert all(len(re.findall(register, line)) >= 2 for line in products)
-        assert not [line for line in loop if re.search(r"[re]sp\b|\[sp|\[x29", line)]
         assert not [line for line in loop if re.match(r"(call|bl)\b", line)]

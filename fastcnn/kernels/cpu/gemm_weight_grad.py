@@ -29,9 +29,10 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import dots
 from fastcnn.kernels.cpu.pixel_tiles import cut, fill, most_pieces
+from fastcnn.kernels.cpu.product_tables import blocks_of, chunk_of, even
 from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
-from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, blocks_of, chunk_of, even
+from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
 # Bytes of a block of pixels for one filter or tap: a panel of 6 filters takes 12 KB of L1, and the
@@ -72,7 +73,7 @@ def _sums_chunk(task, x, dy, taps, no_tap, parts, x_sizes, dy_sizes, g):
     pieces = np.empty((g[21], 6), np.int64)
     starts = np.empty(block // columns + 1, np.int64)
     for j0 in range(part * span, min(pixels, (part + 1) * span), block):
-        tiles = cut(pieces, starts, j0, min(block, pixels - j0), grid_h, grid_w, columns, lanes)
+        tiles = cut(pieces, starts, j0, min(block, pixels - j0), 0, grid_h, grid_w, columns, lanes)
         count, first = starts[tiles], group * filters
         fill(
             a, a_rows, pieces, count, dy, dy_sizes, no_tap, 0, 1, first + k0, first + k1, columns,

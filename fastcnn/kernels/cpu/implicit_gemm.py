@@ -17,9 +17,10 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.microkernel import padded
+from fastcnn.kernels.cpu.packed_weights import pack as put_in_order
 from fastcnn.kernels.cpu.portable import meeting
-from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, Product, run, tabulate
-from fastcnn.kernels.cpu.tiled_product import pack as put_in_order
+from fastcnn.kernels.cpu.product_tables import Product, combine, tabulate
+from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, run
 from fastcnn.kernels.cpu.units import vector_unit
 
 
@@ -43,15 +44,16 @@ def _forward(g: Conv2dGeometry, itemsize: int) -> Product:
     source, grid = (g.C, g.H, g.W, *g.stride), (g.P, g.Q)
     if plane == 1 and g.stride == (1, 1) and not any(g.padding):
         source, grid = (g.C, 1, g.H * g.W, 1, 1), (1, g.P * g.Q)  # rows join: fewer pieces
-    return tabulate(
+    part = tabulate(
         rows, channels, g.groups, taps, (channels * plane, plane, rows * channels * plane),
         source, (g.N, *grid), (g.K, *grid, 0, 0, 1, 1), itemsize,
     )  # fmt: skip
+    return combine([part], itemsize)
 
 
 @lru_cache(maxsize=256)
-def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[list[Product], bool]:
-    """The products of an input gradient, and whether they leave out pixels that no tap reaches."""
+def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[Product | None, bool]:
+    """The product of an input gradient, and whether it leaves out pixels that no tap reaches."""
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
     channels, rows, plane = g.K // g.groups, g.C // g.groups, g.R * g.S
     found, gaps = [], False
@@ -77,7 +79,7 @@ def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[list[Product], bool]:
                     itemsize,
                 )
             )
-    return found, gaps
+    return combine(found, itemsize) if found else None, gaps
 
 
 def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
@@ -85,17 +87,9 @@ def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
 
     The result serves every call with this w on this geometry; the number of images may differ.
     """
-    products = (
-        [_forward(geometry, w.itemsize)]
-        if operation == "conv2d"
-        else _residues(geometry, w.itemsize)[0]
-    )
-    packed = np.empty(sum(p.packed for p in products), w.dtype)
-    done = 0
-    for p in products:
-        put_in_order(p, w, packed[done : done + p.packed])
-        done += p.packed
-    return packed
+    g, itemsize = geometry, w.itemsize
+    product = _forward(g, itemsize) if operation == "conv2d" else _residues(g, itemsize)[0]
+    return np.empty(0, w.dtype) if product is None else put_in_order(product, w)
 
 
 def conv2d(
@@ -128,15 +122,13 @@ def conv2d_input_grad(
     `packed` is from `pack`, where that has been kept.
     """
     if dx.size:
-        products, gaps = _residues(geometry, dy.itemsize)
-        if packed is None:
-            packed = pack("conv2d_input_grad", geometry, w)
+        product, gaps = _residues(geometry, dy.itemsize)
         if gaps:
             dx.fill(0)
-        done = 0
-        for p in products:
-            run(p, dy, packed[done : done + p.packed], np.empty(0, dy.dtype), False, dx)
-            done += p.packed
+        if product is not None:
+            if packed is None:
+                packed = pack("conv2d_input_grad", geometry, w)
+            run(product, dy, packed, np.empty(0, dy.dtype), False, dx)
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
@@ -178,5 +170,5 @@ def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """
     if not g.N or not g.C * g.H * g.W:
         return 0
-    products = [_forward(g, itemsize)] if operation == "conv2d" else _residues(g, itemsize)[0]
-    return max((p.scratch for p in products), default=0)
+    product = _forward(g, itemsize) if operation == "conv2d" else _residues(g, itemsize)[0]
+    return 0 if product is None else product.scratch

@@ -4,18 +4,27 @@ The product, in the manner of BLIS's microkernels (Van Zee and van de Geijn 2015
 `rows` x COLUMNS elements, COLUMNS = vectors * lanes,
 
     C[m, j] = (C[m, j] if accumulate else 0)
-              + sum over o < rounds, k < depth of a[(o*depth + k)*rows + m] * b[o*jump + k*step + j]
+              + sum over o < rounds, k < depth of a[(o*depth + k)*rows + m] * B[o, k, j]
+    if finish >= 1:  C[m, j] += ends[m]
+    if finish >= 2:  C[m, j] = 0 where it is below 0
 
-- rounds and depth are at least 1; a, b and c are flat arrays of one type, float32 or float64, with
-  an offset each, in elements; nothing need be aligned beyond its elements.
-- A is packed: rounds * depth * rows elements, read in order. Each row of B is COLUMNS elements in a
-  row; B's rows are `step` apart within a round and `jump` from round to round. C is packed: rows *
-  COLUMNS elements, read only if accumulate, written whole.
+- rounds and depth are at least 1; all arrays are flat and of one type, float32 or float64, with an
+  offset each, in elements; nothing need be aligned beyond its elements.
+- A is packed: rounds * depth * rows elements, read in order.
+- B need not be packed. Vector v of B[o, k] begins at b[b0 + offsets[o] + k*step + first] with the
+  lanes below `split`, and goes on at … + second with the others, where first, second, split are
+  runs[3*v : 3*v+3]: so a vector may hold the end of one image row and the start of the next. Both
+  places are read as whole vectors, second's lanes below `split` and first's others for nothing:
+  all of it must be memory that may be read. Two reads a vector cost nothing measurable, beside
+  14 multiply-adds each.
+- b is `b_near` or, if `far`, `b_far`; c is `c_near` or, if `direct`, `c_far`: which buffer a tile
+  works on is known at run time only. C's rows are c_step apart, and are fetched into the cache
+  while the sums are formed. C is read only if accumulate, and written whole.
 - Every element is added up in the order of o, then k, with one rounding for each multiply-add: the
   bits depend on nothing else.
 - Tiles are always whole. What lies beyond an image's last pixel or a layer's last filter is zeros
-  in A or B and is left where it is in C: the moves below take and put only the lanes that they are
-  told of, so that the arrays of a caller are never read or written beyond their ends.
+  in A, or anything in B, and is left where it is in C: the moves below take and put only the lanes
+  that they are told of, so that the arrays of a caller are never written beyond their ends.
 - Two tiles, for what remains too: `tall_product` has unit.rows rows, `short_product`
   unit.short_rows. `cover` says which of the two to use for how many rows.
 
@@ -30,13 +39,13 @@ M*J elements, rounded up to whole vectors, to whose rest zeros are added.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_tile
+from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_tile, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 
 
@@ -52,53 +61,132 @@ def _moves(*arrays):
     return all_arrays and len(kinds) == 1 and kinds <= {types.float32, types.float64}
 
 
-def emit_product(emit, rows, vectors, sizes, pointers, accumulate):
-    """Emit the product of this file's text; sizes are (rounds, depth, step, jump)."""
-    builder = emit.builder
-    rounds, depth, step, jump = sizes
-    a, b, c = pointers
-    places = [emit.at(c, emit.index(i * emit.lanes)) for i in range(rows * vectors)]
-    before = builder.block
-    with builder.if_then(accumulate):
-        loaded = [emit.load(place) for place in places]
-        during = builder.block
-    start = []
-    for value in loaded:
-        total = builder.phi(emit.vector)
-        total.add_incoming(emit.zero(), before)
-        total.add_incoming(value, during)
-        start.append(total)
+def _chosen(builder, condition, then, otherwise):
+    """Vectors of `then()` if the condition holds, else of `otherwise()`."""
+    with builder.if_else(condition) as (is_so, is_not):
+        with is_so:
+            values = then()
+            after_then = builder.block
+        with is_not:
+            others = otherwise()
+            after_else = builder.block
+    merged = []
+    for value, other in zip(values, others, strict=True):
+        phi = builder.phi(value.type)
+        phi.add_incoming(value, after_then)
+        phi.add_incoming(other, after_else)
+        merged.append(phi)
+    return merged
+
+
+def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, finish):
+    """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
+    b, offsets, c and ends, runs a list of (first, second, split) for each vector."""
+    builder, vectors = emit.builder, len(runs)
+    rounds, depth, step = sizes
+    a, b, offsets, c, ends = pointers
+    places = []
+    for row in range(rows):
+        line = emit.at(c, builder.mul(c_step, emit.index(row)))
+        for v in range(vectors):
+            places.append(emit.at(line, emit.index(v * emit.lanes)))
+            prefetch_line(builder, places[-1], write=True)
+    start = _chosen(
+        builder,
+        accumulate,
+        lambda: [emit.load(place) for place in places],
+        lambda: [emit.zero()] * len(places),
+    )
     round_of_a = builder.mul(depth, emit.index(rows))
-    with emit.loop(rounds, start) as loop:
-        in_a = emit.at(a, builder.mul(loop.number, round_of_a))
-        in_b = emit.at(b, builder.mul(loop.number, jump))
-        loop.next = multiply_tile(emit, depth, in_a, in_b, step, rows, vectors, loop.values)
-    for place, total in zip(places, loop.next, strict=True):
+
+    def totals_of(masks):
+        with emit.loop(rounds, start) as loop:
+            in_a = emit.at(a, builder.mul(loop.number, round_of_a))
+            in_b = emit.at(b, emit.integer(offsets, loop.number))
+            places = [
+                (emit.at(in_b, first), emit.at(in_b, second), mask)
+                for (first, second, _), mask in zip(runs, masks, strict=True)
+            ]
+            loop.next = multiply_tile(emit, depth, in_a, places, step, rows, loop.values)
+        return loop.next
+
+    def split():
+        return totals_of([emit.below(split) for _, _, split in runs])
+
+    if unit.mask_registers:
+        totals = split()
+    else:
+        uncut = [builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split in runs]
+        whole = reduce(builder.and_, uncut)
+        totals = _chosen(builder, whole, lambda: totals_of([None] * vectors), split)
+    finished = builder.icmp_signed(">=", finish, emit.index(1))
+    rectified = builder.icmp_signed(">=", finish, emit.index(2))
+
+    def ended():
+        factors = [emit.broadcast(emit.at(ends, emit.index(row))) for row in range(rows)]
+        return [emit.add(t, factors[i // vectors]) for i, t in enumerate(totals)]
+
+    totals = _chosen(builder, finished, ended, lambda: totals)
+    totals = _chosen(
+        builder, rectified, lambda: [emit.rectified(t) for t in totals], lambda: totals
+    )
+    for place, total in zip(places, totals, strict=True):
         emit.store(total, place)
 
 
 def _product(rows_of):
-    def typer(typingctx, rounds, depth, a, a0, b, b0, step, jump, c, c0, accumulate):
-        if not _moves(a, b, c):
+    def typer(
+        typingctx, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+        c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
+    ):  # fmt: skip
+        if not _moves(a, b_near, b_far, c_near, c_far, ends):
             return None
 
         def codegen(context, builder, signature, arguments):
             emit = _emitter(context, builder, a.dtype)
-            rounds, depth, av, a0, bv, b0, step, jump, cv, c0, accumulate = arguments
-            pointers = [
-                emit.at(emit.data(kind, value), offset)
-                for kind, value, offset in ((a, av, a0), (b, bv, b0), (c, cv, c0))
-            ]
+            given = dict(zip(_PRODUCT, arguments, strict=True))
+            data = {
+                name: emit.data(kind, given[name])
+                for name, kind in zip(_PRODUCT, signature.args, strict=True)
+                if isinstance(kind, types.Array)
+            }
             unit = known_unit()
-            sizes = (rounds, depth, step, jump)
-            emit_product(emit, rows_of(unit), unit.vectors, sizes, pointers, accumulate)
+            numbers = [
+                emit.integer(data["runs"], builder.add(given["r0"], emit.index(i)))
+                for i in range(3 * unit.vectors)
+            ]
+            pointers = (
+                emit.at(data["a"], given["a0"]),
+                emit.at(builder.select(given["far"], data["b_far"], data["b_near"]), given["b0"]),
+                emit.at_integer(data["offsets"], given["o0"]),
+                emit.at(
+                    builder.select(given["direct"], data["c_far"], data["c_near"]), given["c0"]
+                ),
+                emit.at(data["ends"], given["e0"]),
+            )
+            emit_product(
+                emit, unit, rows_of(unit),
+                (given["rounds"], given["depth"], given["step"]), pointers,
+                [tuple(numbers[3 * v : 3 * v + 3]) for v in range(unit.vectors)],
+                given["c_step"], given["accumulate"], given["finish"],
+            )  # fmt: skip
             return context.get_dummy_value()
 
-        i = types.intp
-        return types.void(i, i, a, i, b, i, i, i, c, i, types.boolean), codegen
+        i, yes = types.intp, types.boolean
+        signature = types.void(
+            i, i, a, i, b_near, b_far, yes, i, offsets, i, runs, i, i,
+            c_near, c_far, yes, i, i, yes, ends, i, i,
+        )  # fmt: skip
+        return signature, codegen
 
     return intrinsic(typer)
 
+
+# The product's arguments, in order.
+_PRODUCT = (
+    "rounds", "depth", "a", "a0", "b_near", "b_far", "far", "b0", "offsets", "o0", "runs", "r0",
+    "step", "c_near", "c_far", "direct", "c0", "c_step", "accumulate", "ends", "e0", "finish",
+)  # fmt: skip
 
 tall_product: Any = _product(lambda unit: unit.rows)
 short_product: Any = _product(lambda unit: unit.short_rows)

@@ -13,20 +13,24 @@ from fastcnn.kernels.cpu.microkernel import put, take_every, take_second, take_s
 
 
 @kernel
-def cut(pieces, starts, first_pixel, n, grid_h, grid_w, columns, lanes):
+def cut(pieces, starts, first_pixel, n, lead, grid_h, grid_w, columns, lanes):
     """Cut the n pixels from `first_pixel` on into pieces, and return the number of their tiles.
+
+    The first tile begins with `lead` lanes without pixels, fewer than a vector has.
 
     pieces[p] = (vector, counted from the first tile's first; lane; length; image; i; j), those of
     tile t from starts[t] to starts[t + 1] - 1. A vector of the last tile that no pixel is left for
     has one piece of length 0.
     """
     found, done = 0, 0
-    tiles = (n + columns - 1) // columns
+    tiles = (lead + n + columns - 1) // columns
     for vector in range(tiles * columns // lanes):
         if vector * lanes % columns == 0:
             starts[vector * lanes // columns] = found
-        end, lane = min(n, (vector + 1) * lanes), 0
-        while lane == 0 or done < end:
+        end, lane = min(n, (vector + 1) * lanes - lead), lead if vector == 0 else 0
+        fresh = True
+        while fresh or done < end:
+            fresh = False
             image, rest = divmod(first_pixel + done, grid_h * grid_w)
             i, j = divmod(rest, grid_w)
             length = max(0, min(grid_w - j, end - done))
@@ -57,6 +61,7 @@ def fill(b, rows, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, l
     channels = c1 - c0
     for p in range(count):
         vector, lane, length = pieces[p, 0], pieces[p, 1], pieces[p, 2]
+        fresh = p == 0 or pieces[p - 1, 0] != vector
         tile, start = divmod(vector * lanes, columns)
         target = tile * rows * columns + start
         plane = (pieces[p, 3] * C + c0) * H
@@ -68,9 +73,9 @@ def fill(b, rows, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, l
             last = max(first, min(length, (W - w + sw - 1) // sw))
             if h < 0 or h >= H:
                 last = first
-            if lane == 0 or last > first:
+            if fresh or last > first:
                 o, step = (plane + h) * W + w - lane * sw, H * W
-                first, last, fresh = lane + first, lane + last, lane == 0
+                first, last = lane + first, lane + last
                 if sw == 1:
                     take_every(
                         channels, source, o, step, sw, b, target, columns, first, last, fresh
@@ -87,20 +92,15 @@ def fill(b, rows, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, l
 
 
 @kernel
-def add_bias(tile, o, rows, columns, bias, k, pieces, p0, p1, grid_h, grid_w, lanes, per_pixel):
-    """Add the bias of filters k … k+rows-1 to a tile: bias (K,), or (K, grid_h, grid_w)."""
+def add_bias(tile, o, rows, columns, bias, k, pieces, p0, p1, grid_h, grid_w, lanes):
+    """Add the bias (K, grid_h, grid_w) of filters k … k+rows-1 to a tile."""
     for m in range(rows):
-        if not per_pixel:
-            row = tile[o + m * columns : o + (m + 1) * columns]
-            for j in range(columns):
-                row[j] += bias[k + m]
-        else:
-            for p in range(p0, p1):
-                place = pieces[p, 0] * lanes % columns + pieces[p, 1]
-                row = tile[o + m * columns + place :]
-                there = bias[((k + m) * grid_h + pieces[p, 4]) * grid_w + pieces[p, 5] :]
-                for j in range(pieces[p, 2]):
-                    row[j] += there[j]
+        for p in range(p0, p1):
+            place = pieces[p, 0] * lanes % columns + pieces[p, 1]
+            row = tile[o + m * columns + place :]
+            there = bias[((k + m) * grid_h + pieces[p, 4]) * grid_w + pieces[p, 5] :]
+            for j in range(pieces[p, 2]):
+                row[j] += there[j]
 
 
 @kernel

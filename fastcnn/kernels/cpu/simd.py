@@ -58,6 +58,14 @@ class Emitter:
         """A number in every lane."""
         return ir.Constant(self.vector, [number] * self.lanes)
 
+    def at_integer(self, pointer, offset):
+        """Pointer `offset` int64 further on."""
+        return self.builder.gep(pointer, [offset], source_etype=_INT)
+
+    def integer(self, pointer, offset):
+        """The int64 at a place behind a pointer."""
+        return self.builder.load(self.at_integer(pointer, offset), typ=_INT)
+
     def zero(self):
         return self.constant(0.0)
 
@@ -97,11 +105,15 @@ class Emitter:
         """a*b + c in one rounding."""
         return self._call("fma.{vector}", self.vector, [a, b, c])
 
+    def below(self, bound):
+        """Mask of the lanes 0 … bound-1."""
+        return self._compared(bound, "<")
+
     def between(self, first, last):
         """Mask of the lanes first … last-1."""
-        return self.builder.and_(self._below(last, "<"), self._below(first, ">="))
+        return self.builder.and_(self.below(last), self._compared(first, ">="))
 
-    def _below(self, bound, sign):
+    def _compared(self, bound, sign):
         kind = ir.VectorType(_LANE, self.lanes)
         numbers = ir.Constant(kind, list(range(self.lanes)))
         bounds = self._splat(self.builder.trunc(bound, _LANE), kind)
@@ -161,10 +173,6 @@ class Emitter:
         place = self.builder.bitcast(pointer, kind.as_pointer())
         return self.builder.load(place, align=self.element_bytes, typ=kind)
 
-    def integer(self, pointer, i):
-        """Element i of an array of int64."""
-        return self.builder.load(self.builder.gep(pointer, [i], source_etype=_INT), typ=_INT)
-
     def evens(self, low, high):
         """Lanes 0, 2, 4 … of two vectors in a row."""
         picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(0, 2 * self.lanes, 2)))
@@ -190,6 +198,11 @@ class Emitter:
 
     def add(self, a, b):
         return self.builder.fadd(a, b)
+
+    def rectified(self, vector):
+        """0 in the lanes that are below 0; NaN stays."""
+        negative = self.builder.fcmp_ordered("<", vector, self.zero())
+        return self.builder.select(negative, self.zero(), vector)
 
     @contextmanager
     def loop(self, count, carried):
@@ -252,8 +265,10 @@ def tile_product(element, lanes, rows, vectors):
             emit = Emitter(context, builder, llvm_type(element), lanes)
             depth, *arrays = arguments
             data = [emit.data(t, v) for t, v in zip(signature.args[1:], arrays, strict=True)]
+            places = [emit.at(data[1], emit.index(v * lanes)) for v in range(vectors)]
+            runs = [(place, None, None) for place in places]
             step, start = emit.index(vectors * lanes), [emit.zero()] * (rows * vectors)
-            totals = multiply_tile(emit, depth, data[0], data[1], step, rows, vectors, start)
+            totals = multiply_tile(emit, depth, data[0], runs, step, rows, start)
             for i, total in enumerate(totals):
                 place = emit.at(data[2], emit.index(i * lanes))
                 emit.store(emit.add(emit.load(place), total), place)
@@ -264,17 +279,24 @@ def tile_product(element, lanes, rows, vectors):
     return intrinsic(typer)
 
 
-def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start):
-    """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of b[k*b_step …].
+def multiply_tile(emit, depth, a, runs, step, rows, start):
+    """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of B's row k.
 
-    Emits a loop of `depth` rounds, at least one, and returns the totals: per round `vectors` loads
-    of B, `rows` broadcasts of A, rows x vectors multiply-adds, all totals in registers.
+    runs[v] = (first, second, mask): lanes of the mask come from first[k*step …], the others from
+    second[k*step …]; without a mask all from first. Emits a loop of `depth` rounds, at least one,
+    and returns the totals: per round one or two loads for each vector of B, `rows` broadcasts of A,
+    a multiply-add for each total, all totals in registers.
     """
-    builder, lanes = emit.builder, emit.lanes
+    builder, vectors = emit.builder, len(runs)
     with emit.loop(depth, start) as loop:
         row_of_a = emit.at(a, builder.mul(loop.number, emit.index(rows)))
-        row_of_b = emit.at(b, builder.mul(loop.number, b_step))
-        bs = [emit.load(emit.at(row_of_b, emit.index(v * lanes))) for v in range(vectors)]
+        row_of_b = builder.mul(loop.number, step)
+        bs = []
+        for first, second, mask in runs:
+            vector = emit.load(emit.at(first, row_of_b))
+            if mask is not None:
+                vector = builder.select(mask, vector, emit.load(emit.at(second, row_of_b)))
+            bs.append(vector)
         loop.next = []
         for row in range(rows):
             factor = emit.broadcast(emit.at(row_of_a, emit.index(row)))

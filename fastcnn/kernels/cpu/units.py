@@ -28,6 +28,9 @@ class VectorUnit:
     short_rows : int
         A second tile, of fewer rows, that fills up what whole tiles leave over: 64 rows are 4 x 14
         and 8, where 5 x 14 would multiply 6 rows of zeros.
+    mask_registers : bool
+        Whether masks have registers of their own. Where they have none, a tile without split
+        vectors has a loop without masks, which would take registers from its accumulators.
     dots : (int, int)
         Rows and columns of a tile whose accumulators are vectors of partial sums; the vectors of
         both sides are loaded.
@@ -39,6 +42,7 @@ class VectorUnit:
     rows: int
     vectors: int
     short_rows: int
+    mask_registers: bool
     dots: tuple[int, int]
 
     def lanes(self, itemsize: int) -> int:
@@ -49,9 +53,9 @@ class VectorUnit:
 # Widest first. Tiles: 28 of 32 registers, 12 of 16, 16 of 32 (NEON multiplies by an element of a
 # register, so that A's rows are loaded as vectors and need registers too).
 UNITS = (
-    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2, 8, (6, 4)),
-    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 4, (3, 3)),
-    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2, 4, (4, 4)),
+    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2, 8, True, (6, 4)),
+    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 4, False, (3, 3)),
+    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2, 4, False, (4, 4)),
 )
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import implicit_gemm
 from fastcnn.kernels.cpu.microkernel import padded
-from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, blocks_of
+from fastcnn.kernels.cpu.product_tables import blocks_of
+from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import vector_unit
 from fastcnn.kernels.cpu.winograd_blocks import Winograd, run, tabulate
 from fastcnn.kernels.cpu.winograd_blocks import pack as transform

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
 from fastcnn.kernels.cpu.threads import launch
-from fastcnn.kernels.cpu.tiled_product import blocks_of, even, panels_of
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_product import (
     short_narrow,

@@ -1,0 +1,252 @@
+"""Sizes of the blocks that a product on register tiles works in, and its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.kernels.cpu.microkernel import cover
+from fastcnn.kernels.cpu.pixel_tiles import most_pieces
+from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, PACKED
+from fastcnn.kernels.cpu.units import VectorUnit, known_unit
+
+# Taps of a chunk: a tile of B takes up to 32 KB and a panel of A 14 KB, which fit into a 48 KB L1
+# together.
+DEPTH = 256
+# Tiles of a block: A's chunk is fetched from beyond L2 once for all of them, and the rows that
+# neighbouring pixels share are laid out once.
+TILES = 32
+# Rows of a task at the most: A's chunk takes 512 KB of L2.
+ROWS = 512
+# Rows of a task at the least, where tasks are few: B is made anew for each block of rows.
+FEWEST_ROWS = 64
+# Tasks that keep a few threads evenly busy, and the most there are but for many groups.
+FEW_TASKS, TASKS = 8, 32
+# Channels of a chunk at the least, where there are as many: they share the mask of a row.
+LEAST_CHANNELS = 16
+# Channels of the source a multiple of this apart, give or take a line, fall on the same few sets of
+# a cache: a tile of B, which takes a line or two from each, would not stay in L1.
+ALIAS_BYTES, LINE_BYTES = 4096, 64
+
+# What the kernel knows of a part of a product: whole numbers by these names.
+_FIELDS = (
+    # tasks; the part's share of the arrays that all parts have in common
+    "tasks", "first_tap", "positions", "first_corner", "corners", "packed",
+    # the product: sizes of a group, the pixels' grid, w's steps
+    "groups", "rows", "padded_rows", "channels", "pixels", "grid_h", "grid_w",
+    "row_step", "channel_step", "group_step",
+    # how it is cut
+    "some_channels", "some_positions", "some_panels", "block", "span", "spans",
+    "lanes", "columns", "tall",
+    # the result: its channels, whether its rows take tiles as they are, and aligned
+    "out_channels", "dense", "aligned",
+    # where B is found (planes.py)
+    "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end",
+    # elements of scratch memory: planes, a packed tile of B, C; pieces
+    "laid", "tile_of_b", "c", "pieces",
+)  # fmt: skip
+PART = np.dtype([(name, np.int64) for name in _FIELDS])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A product on one grid of pixels.
+
+    Attributes
+    ----------
+    taps : ndarray, (positions, 3)
+        Row and column offset in the source, and place in the kernel's plane.
+    offsets : ndarray, (positions,)
+        The same in elements of what tiles of B are read from.
+    corners : ndarray, (planes, 2)
+        Residues of rows and columns that planes are laid out of.
+    source, out : tuple
+        Sizes as `pixel_tiles.fill` and `pixel_tiles.store` take them.
+    numbers : dict
+        The fields of PART.
+    """
+
+    taps: np.ndarray
+    offsets: np.ndarray
+    corners: np.ndarray
+    source: tuple[int, ...]
+    out: tuple[int, ...]
+    numbers: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Product:
+    """Products with the same rows of A on the same arrays; what the kernel takes by these names."""
+
+    taps: np.ndarray
+    offsets: np.ndarray
+    corners: np.ndarray
+    panels: np.ndarray  # (first row, rows, rows with padding, first row with padding) of each
+    source_sizes: np.ndarray
+    out_sizes: np.ndarray
+    parts: np.ndarray  # of type PART
+    packed: int  # elements of A
+    tasks: int
+    scratch: int  # bytes that a task allocates
+    flops: int
+
+
+def panels_of(rows: int, unit: VectorUnit) -> np.ndarray:
+    """Panels of rows: first row, rows, rows with padding, first row with padding of each."""
+    tall, short = cover(rows)
+    heights = np.array([unit.rows] * tall + [unit.short_rows] * short)
+    starts = np.cumsum(heights) - heights
+    return np.stack([starts, np.minimum(heights, rows - starts), heights, starts], axis=1)
+
+
+def blocks_of(n: int, size: int) -> int:
+    """How many blocks of a size hold n."""
+    return -(-n // size)
+
+
+def chunk_of(channels: int, positions: int, taps: int) -> tuple[int, int]:
+    """Channels and positions of a chunk of about so many taps.
+
+    All positions if there is room for them with LEAST_CHANNELS channels, so that what they read is
+    still in L1; chunks are of equal size, rather than full ones and a rest.
+    """
+    some_channels = even(channels, max(LEAST_CHANNELS, taps // positions))
+    return some_channels, even(positions, max(1, taps // some_channels))
+
+
+def even(n: int, most: int) -> int:
+    """The size of as few blocks of n as `most` allows, all but the last equal."""
+    return blocks_of(n, blocks_of(n, most))
+
+
+def _in_place(taps: np.ndarray, source: tuple[int, ...], grid: tuple[int, int, int]) -> bool:
+    """Whether every tap of every pixel lies in the source, pixels beside each other."""
+    _, H, W, sh, sw = source
+    if (sh, sw) != (1, 1):
+        return False
+    rows, cols = taps[:, 0], taps[:, 1]
+    inside = rows.min() >= 0 and rows.max() + grid[1] <= H
+    return bool(inside and cols.min() >= 0 and cols.max() + grid[2] <= W)
+
+
+def _places(
+    taps: np.ndarray,
+    source: tuple[int, ...],
+    grid: tuple[int, int, int],
+    block: int,
+    lanes: int,
+    itemsize: int,
+) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
+    """Where B is found: the numbers that say so, the taps' offsets, the planes' residues."""
+    C, H, W, sh, sw = source
+    images, grid_h, grid_w = grid
+    rows, cols = taps[:, 0], taps[:, 1]
+    beside_a_multiple = (H * W * itemsize + LINE_BYTES) % ALIAS_BYTES
+    if _in_place(taps, source, grid) and beside_a_multiple > 2 * LINE_BYTES:
+        offsets = rows * W + cols
+        end = images * C * H * W - (C - 1) * H * W - int(offsets.max())
+        numbers = {"mode": IN_PLACE, "pitch": W, "image_step": C * H * W, "step": H * W, "end": end}
+        return numbers, offsets, np.zeros((0, 2), np.int64)
+    if len(taps) == 1:  # nothing that taps could share
+        return {"mode": PACKED}, np.zeros(1, np.int64), np.zeros((0, 2), np.int64)
+    row, col = int(rows.min()), int(cols.min())
+    (row_shift, a), (col_shift, b) = np.divmod(rows - row, sh), np.divmod(cols - col, sw)
+    corners, plane_of = np.unique(np.stack([a, b], axis=1), axis=0, return_inverse=True)
+    pitch, extra_rows = grid_w + int(col_shift.max()), int(row_shift.max())
+    several = min(images, (block + 2 * grid_h * grid_w - 2) // (grid_h * grid_w))
+    most_rows = min(images * grid_h, (block + 2 * grid_w - 2) // grid_w) + several * extra_rows
+    plane = most_rows * pitch + lanes
+    # whole vectors, and an odd number of them, which go to all sets of a cache in turn
+    step = lanes * (blocks_of(len(corners) * plane, lanes) | 1)
+    offsets = plane_of.reshape(-1) * plane + row_shift * pitch + col_shift
+    numbers = {
+        "mode": IN_PLANES, "pitch": pitch, "plane": plane, "step": step, "extra_rows": extra_rows,
+        "row": row, "col": col, "end": np.iinfo(np.int64).max,
+    }  # fmt: skip
+    return numbers, offsets, corners
+
+
+def tabulate(
+    rows: int,
+    channels: int,
+    groups: int,
+    taps: np.ndarray,
+    steps: tuple[int, int, int],
+    source: tuple[int, ...],
+    grid: tuple[int, int, int],
+    out: tuple[int, ...],
+    itemsize: int,
+) -> Part:
+    """A product with `rows` rows and `channels` channels of the source in each group.
+
+    steps are those of a row, a channel and a group in w; grid is (images, rows, columns); source
+    and out as in `Part`.
+    """
+    unit = known_unit()
+    lanes = unit.lanes(itemsize)
+    columns = lanes * unit.vectors
+    positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
+    some_channels, some_positions = chunk_of(channels, positions, DEPTH)
+    panels = panels_of(rows, unit)
+    padded = int(panels[:, 2].sum())
+    plane_bytes = grid[1] * grid[2] * itemsize
+    dense = out[1:] == (*grid[1:], 0, 0, 1, 1) and plane_bytes % ALIAS_BYTES != 0
+    aligned = dense and plane_bytes % unit.bytes == 0
+    places = pixels + (lanes - 1) * aligned
+    block = columns * even(blocks_of(places, columns), TILES)
+    blocks = blocks_of(places, block)
+    panel_blocks = max(
+        blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
+    )
+    some_panels = even(len(panels), blocks_of(len(panels), panel_blocks))
+    panel_blocks = blocks_of(len(panels), some_panels)
+    span = block * blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
+    spans = blocks_of(places, span)
+    numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
+    numbers |= {
+        "tasks": groups * panel_blocks * spans, "positions": positions, "corners": len(corners),
+        "groups": groups, "rows": rows, "padded_rows": padded, "channels": channels,
+        "pixels": pixels, "grid_h": grid[1], "grid_w": grid[2],
+        "row_step": steps[0], "channel_step": steps[1], "group_step": steps[2],
+        "some_channels": some_channels, "some_positions": some_positions,
+        "some_panels": some_panels, "block": block, "span": span, "spans": spans,
+        "lanes": lanes, "columns": columns, "tall": unit.rows,
+        "out_channels": out[0], "dense": dense, "aligned": aligned,
+        "laid": some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0,
+        "tile_of_b": some_channels * some_positions * columns,
+        "c": block * int(panels[:some_panels, 2].sum()), "pieces": most_pieces(block, lanes),
+    }  # fmt: skip
+    return Part(taps, offsets, corners, source, out, numbers)
+
+
+def combine(found: list[Part], itemsize: int) -> Product:
+    """One product of parts with the same rows and groups."""
+    parts = np.zeros(len(found), PART)
+    first_tap, first_corner, packed, flops, scratch = 0, 0, 0, 0, 0
+    for entry, part in zip(parts, found, strict=True):
+        n = part.numbers
+        for name, number in n.items():
+            entry[name] = number
+        entry["first_tap"], entry["first_corner"] = first_tap, first_corner
+        entry["packed"] = packed
+        first_tap += n["positions"]
+        first_corner += n["corners"]
+        depth = n["groups"] * n["channels"] * n["positions"]
+        packed += depth * n["padded_rows"]
+        flops += 2 * depth * n["rows"] * n["pixels"]
+        elements = n["laid"] + n["tile_of_b"] + n["c"] + n["padded_rows"]
+        scratch = max(scratch, elements * itemsize + n["pieces"] * 48)
+    return Product(
+        taps=np.concatenate([part.taps for part in found]),
+        offsets=np.concatenate([part.offsets for part in found]),
+        corners=np.concatenate([part.corners for part in found]),
+        panels=panels_of(found[0].numbers["rows"], known_unit()),
+        source_sizes=np.array([part.source for part in found]),
+        out_sizes=np.array([part.out for part in found]),
+        parts=parts,
+        packed=packed,
+        tasks=int(parts["tasks"].sum()),
+        scratch=scratch,
+        flops=flops,
+    )
