@@ -45,7 +45,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_tile, prefetch_line
+from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 
 
@@ -107,7 +107,7 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, fi
                 (emit.at(in_b, first), emit.at(in_b, second), mask)
                 for (first, second, _), mask in zip(runs, masks, strict=True)
             ]
-            loop.next = multiply_tile(emit, depth, in_a, places, step, rows, loop.values)
+            loop.next = multiply_runs(emit, depth, in_a, places, step, rows, loop.values)
         return loop.next
 
     def split():

@@ -265,10 +265,8 @@ def tile_product(element, lanes, rows, vectors):
             emit = Emitter(context, builder, llvm_type(element), lanes)
             depth, *arrays = arguments
             data = [emit.data(t, v) for t, v in zip(signature.args[1:], arrays, strict=True)]
-            places = [emit.at(data[1], emit.index(v * lanes)) for v in range(vectors)]
-            runs = [(place, None, None) for place in places]
             step, start = emit.index(vectors * lanes), [emit.zero()] * (rows * vectors)
-            totals = multiply_tile(emit, depth, data[0], runs, step, rows, start)
+            totals = multiply_tile(emit, depth, data[0], data[1], step, rows, vectors, start)
             for i, total in enumerate(totals):
                 place = emit.at(data[2], emit.index(i * lanes))
                 emit.store(emit.add(emit.load(place), total), place)
@@ -279,7 +277,13 @@ def tile_product(element, lanes, rows, vectors):
     return intrinsic(typer)
 
 
-def multiply_tile(emit, depth, a, runs, step, rows, start):
+def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start):
+    """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of b[k*b_step …]."""
+    runs = [(emit.at(b, emit.index(v * emit.lanes)), None, None) for v in range(vectors)]
+    return multiply_runs(emit, depth, a, runs, b_step, rows, start)
+
+
+def multiply_runs(emit, depth, a, runs, step, rows, start):
     """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of B's row k.
 
     runs[v] = (first, second, mask): lanes of the mask come from first[k*step …], the others from
