@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         verification,
     )
     from fastcnn.kernels.cpu.threads import get_num_threads, set_num_threads
+    from fastcnn.kernels.packed import PackedWeight
     from fastcnn.kernels.precision import precision
     from fastcnn.training import Sequential
 
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that has it. Loaded on first use, so that `import fastcnn` stays cheap.
 _ATTRIBUTES = {
+    "PackedWeight": "fastcnn.kernels.packed",
     "Sequential": "fastcnn.training",
     "get_num_threads": "fastcnn.kernels.cpu.threads",
     "precision": "fastcnn.kernels.precision",
@@ -54,6 +56,7 @@ _MODULES = (
 )
 
 __all__ = [
+    "PackedWeight",
     "Sequential",
     "__version__",
     "datasets",

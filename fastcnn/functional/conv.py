@@ -13,6 +13,7 @@ import numpy as np
 from fastcnn.arguments import shape_of
 from fastcnn.arrays import Array, Output, expect_shape, floats, images, type_name
 from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
+from fastcnn.kernels.packed import PackedWeight
 from fastcnn.kernels.plans import plan
 
 
@@ -22,6 +23,13 @@ def _batched(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _unbatch(result: Array, batched: bool) -> Array:
     return result if batched else result[0]
+
+
+def _weights(w: Any, like: Array) -> tuple[PackedWeight | None, Array]:
+    """w as it was packed, if it was, and as an array."""
+    if type(w) is PackedWeight:
+        return w, floats(w.array, "w", (4,), like=like)
+    return None, floats(w, "w", (4,), like=like)
 
 
 def _check_bias(b: Any, x: Array, g: Conv2dGeometry) -> Array | None:
@@ -55,8 +63,8 @@ def conv2d(
     ----------
     x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
         A batch of images, or one.
-    w : array_like, (K, C/groups, R, S), same type
-        Filters.
+    w : array_like or PackedWeight, (K, C/groups, R, S), same type
+        Filters. A bare array is put into the kernels' order at every call, a `PackedWeight` once.
     b : array_like, (K,) or (K, P, Q), same type, optional
         One bias per filter, or one per filter and output pixel.
     stride, dilation : int or (int, int)
@@ -84,14 +92,37 @@ def conv2d(
     ValueError
         Shapes or numbers that do not fit, named in the message.
     """
+    return conv2d_with_relu(
+        x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        algorithm=algorithm, out=out, relu=False,
+    )  # fmt: skip
+
+
+def conv2d_with_relu(
+    x: Any,
+    w: Any,
+    b: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+    out: Array | None = None,
+    relu: bool = True,
+) -> Array:
+    """relu(conv2d(x, w, b)), bit for bit, in one pass over the output; arguments as `conv2d`."""
     x = images(x, "conv2d")
-    w = floats(w, "w", (4,), like=x)
+    packed, w = _weights(w, x)
     batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), w.shape, stride, padding, dilation, groups)
     b = _check_bias(b, x, g)
     chosen = plan("conv2d", g, type_name(x), algorithm)
     target = Output(g.output_shape if batched else g.output_shape[1:], x.dtype, out, (x, w, b))
-    chosen.run(g, x, w, b, target.array)
+    options: dict[str, Any] = {"relu": True} if relu else {}
+    if packed is not None and chosen.pack is not None:
+        options["packed"] = packed.order_of(chosen)
+    chosen.run(g, x, w, b, target.array, **options)
     return target.result()
 
 
@@ -115,7 +146,7 @@ def conv2d_input_grad(
     ----------
     dy : array_like, (N, K, P, Q) or (K, P, Q), float32 or float64
         Gradient with respect to the output.
-    w : array_like, (K, C/groups, R, S), same type
+    w : array_like or PackedWeight, (K, C/groups, R, S), same type
     input_shape : tuple of int
         Shape of the forward pass's x; has as many dimensions as dy.
     stride, padding, dilation, groups, algorithm, out
@@ -132,14 +163,17 @@ def conv2d_input_grad(
         As `conv2d`; also if dy's shape is not the forward output's.
     """
     dy = floats(dy, "dy", (4, 3))
-    w = floats(w, "w", (4,), like=dy)
+    packed, w = _weights(w, dy)
     shape = shape_of(input_shape, "input_shape", (dy.ndim,))
     batched = dy.ndim == 4
     g = conv2d_geometry(_batched(shape), w.shape, stride, padding, dilation, groups)
     _check_dy(dy, g, batched)
     chosen = plan("conv2d_input_grad", g, type_name(dy), algorithm)
     target = Output(shape, dy.dtype, out, (dy, w))
-    chosen.run(g, dy, w, target.array)
+    if packed is None or chosen.pack is None:
+        chosen.run(g, dy, w, target.array)
+    else:
+        chosen.run(g, dy, w, target.array, packed=packed.order_of(chosen))
     return target.result()
 
 

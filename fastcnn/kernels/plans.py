@@ -27,12 +27,15 @@ class Plan:
         Called with the geometry and canonical arrays, the output among them.
     workspace : int
         Bytes of scratch memory that each thread needs at the most.
+    pack : callable or None
+        Makes, from (operation, geometry, w), what `run` takes as `packed=`; None if it takes none.
     """
 
     problem: Problem
     implementation: Implementation
     run: Callable[..., Any]
     workspace: int
+    pack: Callable[..., Any] | None
 
 
 def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
@@ -48,10 +51,12 @@ def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
 
 
 def _make(problem: Problem, implementation: Implementation) -> Plan:
-    run = implementation.load(problem.operation)
+    run, pack = implementation.load(problem.operation), None
     if implementation.transforms:
         run = _tracing(run, problem)
-    return Plan(problem, implementation, run, implementation.workspace(problem))
+    if problem.operation in ("conv2d", "conv2d_input_grad"):
+        pack = implementation.packer()
+    return Plan(problem, implementation, run, implementation.workspace(problem), pack)
 
 
 @lru_cache(maxsize=_KEPT)

@@ -72,6 +72,10 @@ class Implementation:
         """Import the kernel file and return the function that does the operation."""
         return getattr(import_module(f"fastcnn.kernels.{self.module}"), operation)
 
+    def packer(self) -> Callable[..., Any] | None:
+        """The kernel file's `pack(operation, geometry, w)`, if it puts weights in an order."""
+        return getattr(import_module(f"fastcnn.kernels.{self.module}"), "pack", None)
+
 
 def _anything(problem: Problem) -> None:
     return None

@@ -96,6 +96,11 @@ class Layer:
         """Write `gradients`; the gradient with respect to the input, or None if not wanted."""
         raise NotImplementedError
 
+    def _outputs(self, x: Any) -> Array:
+        """The output, with its activation, when nothing need be kept."""
+        z, _ = self._forward(x, False)
+        return z if self.activation_layer is None else self.activation_layer.forward(z, False)
+
     # What every layer does.
 
     @property
@@ -187,18 +192,14 @@ class Layer:
         ValueError
             If the shapes do not fit.
         """
-        z = self.forward_linear(x, training)
-        return z if self.activation_layer is None else self.activation_layer.forward(z, training)
+        if not training:
+            return self._outputs(self._accept(x))
+        z = self.forward_linear(x)
+        return z if self.activation_layer is None else self.activation_layer.forward(z)
 
     def forward_linear(self, x: Any, training: bool = True) -> Array:
         """As `forward`, but without the activation: the logits of a network's last layer."""
-        self.forget()
-        owner = type(self).__name__
-        x = expect_dtype(x, "x", self.dtype, owner)
-        if not self.built:
-            single = self.input_rank is not None and x.ndim == self.input_rank - 1
-            self.build(x.shape if x.ndim and not single else (None, *x.shape))
-        y, kept = self._forward(x, training)
+        y, kept = self._forward(self._accept(x), training)
         if training:
             self._kept = kept
         return y
@@ -246,6 +247,15 @@ class Layer:
     def count_params(self) -> int:
         """Number of trainable numbers; 0 until the layer is built."""
         return sum(array.size for array in self.parameters.values())
+
+    def _accept(self, x: Any) -> Any:
+        """x, checked, with the layer built for it; nothing is kept of the pass before."""
+        self.forget()
+        x = expect_dtype(x, "x", self.dtype, type(self).__name__)
+        if not self.built:
+            single = self.input_rank is not None and x.ndim == self.input_rank - 1
+            self.build(x.shape if x.ndim and not single else (None, *x.shape))
+        return x
 
     def _expect_kept(self) -> None:
         if self._kept is None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcnn.arguments import one_of, pair, whole
+from fastcnn.functional.conv import PackedWeight, conv2d_with_relu
 from fastcnn.geometry import Conv2dGeometry, conv2d_geometry
 
 from .activations import activation_layer
@@ -96,6 +97,7 @@ class Conv2D(Layer):
         self.kernel_initializer = check_initializer(kernel_initializer, "kernel_initializer")
         self.bias_initializer = check_initializer(bias_initializer, "bias_initializer")
         self._initializers = {"weight": kernel_initializer, "bias": bias_initializer}
+        self._packed: PackedWeight | None = None
         self._window = {
             "stride": self.strides,
             "padding": functional_padding(padding),
@@ -122,7 +124,28 @@ class Conv2D(Layer):
 
     def _forward(self, x: Any, training: bool) -> tuple[Array, Any]:
         w, b = self.parameters["weight"], self.parameters.get("bias")
-        return self.ops.conv2d(x, w, b, **self._window), x
+        if training:
+            self._packed = None  # the next step changes w
+            return self.ops.conv2d(x, w, b, **self._window), x
+        return self.ops.conv2d(x, self._kept_order(w), b, **self._window), None
+
+    def _outputs(self, x: Any) -> Array:
+        if self.activation != "relu" or self.backend == "reference":
+            return super()._outputs(x)
+        w, b = self.parameters["weight"], self.parameters.get("bias")
+        return conv2d_with_relu(x, self._kept_order(w), b, **self._window)
+
+    def _kept_order(self, w: Array) -> PackedWeight | Array:
+        """The weights in the kernels' order, as long as they are the same from call to call.
+
+        The live array can be changed in place by whoever holds it: it is compared, every time,
+        with what was packed.
+        """
+        if self.backend == "reference":
+            return w
+        if self._packed is None or not self._packed.holds(w):
+            self._packed = PackedWeight(w)
+        return self._packed
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
         ops, w = self.ops, self.parameters["weight"]

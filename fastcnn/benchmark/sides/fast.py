@@ -67,16 +67,15 @@ def _pinned(operation: str, implementation: Implementation) -> Any:
 
 
 def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepared:
-    """One of fastcnn's sides.
-
-    Frozen weights (`conv2d_frozen`) are a bare array here, which is packed at every call: where
-    `functional.conv2d` takes weights in packed form, this is the place that packs them once.
-    """
+    """One of fastcnn's sides. Frozen weights (`conv2d_frozen`) are packed once."""
     fastcnn.set_num_threads(threads)
     if not case.measured.function:
         return with_network(case, sets, "auto")
     problem = selection_problem(case)
     implementation = _implementation(variant, problem)
+    if case.operation == "conv2d_frozen":
+        frozen: list[Any] = [fastcnn.PackedWeight(arrays["w"]) for arrays in sets]
+        sets = [arrays | {"w": w} for arrays, w in zip(sets, frozen, strict=True)]
     ops = functional if variant == "auto" else _pinned(problem.operation, implementation)
     prepared = with_namespace(ops, case, sets)
     prepared.algorithm = implementation.name
