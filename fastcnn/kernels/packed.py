@@ -68,13 +68,14 @@ class PackedWeight:
         """What the plan's implementation packed; None if it packs nothing."""
         if plan.pack is None:
             return None
-        order = self._orders.get(plan.problem)
+        key = (plan.problem, plan.implementation.name)
+        order = self._orders.get(key)
         if order is None:
             while len(self._orders) >= _KEPT:
                 self._orders.pop(next(iter(self._orders)))
             problem = plan.problem
             order = plan.pack(problem.operation, problem.geometry, self._w)
-            self._orders[problem] = order
+            self._orders[key] = order
         return order
 
     def __reduce__(self) -> Any:

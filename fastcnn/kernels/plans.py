@@ -43,6 +43,9 @@ def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
 
     @wraps(run)
     def traced(*args: Any, **options: Any) -> None:
+        tape = _tape.get()
+        if tape is not None:
+            tape.conditional = True
         remark = run(*args, **options)
         if remark is not None:
             trace(f"{problem}: {remark}")
@@ -131,6 +134,19 @@ def replay_conditions() -> str | None:
     return precision.current() if _prescribed.get() is None else None
 
 
-def recording() -> Any:
-    """`kernels.cpu.replay.recording`, imported when first asked for."""
-    return import_module("fastcnn.kernels.cpu.replay").recording()
+# What is being recorded in this thread or task.
+_tape: ContextVar[Any] = ContextVar("fastcnn_recorded", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[Any]:
+    """Within a `with` block, record all launches: gives the Tape of kernels/cpu/replay.py.
+
+    The tape is `conditional` if an algorithm looked at the numbers to decide what to launch.
+    """
+    with import_module("fastcnn.kernels.cpu.replay").recording() as tape:
+        token = _tape.set(tape)
+        try:
+            yield tape
+        finally:
+            _tape.reset(token)

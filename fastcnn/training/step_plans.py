@@ -63,6 +63,8 @@ class StepPlan:
             # where a loss's last launch puts its mean (kernels/cpu/loss.py)
             self.mean = tape.launches[-1].args[-1]
             network._backward_parameters(self.loss, self.loss.gradient(z, p, self.y))
+        if tape.conditional:
+            raise _Unrepeatable
         self.tape, self.p = tape, p
         self.images = np.arange(len(p))
         self.holders = [

@@ -239,3 +239,17 @@ def test_a_bounded_number_of_shapes_is_kept():
         for x, y in batches(network, (1, 6, 6), n, "f4"):
             network.loss_and_gradients(x, y)
     assert 0 < len(planned(network)) <= module._KEPT
+
+
+def test_an_algorithm_that_looks_at_the_numbers_is_not_replayed(plain):
+    """Winograd's leaves batches with huge or infinite numbers to another algorithm."""
+    layers = [Conv2D(64, 3, padding="same"), Flatten(), Dense(1)]
+    network = Sequential(layers, loss="half_squared_error", input_shape=(64, 8, 8))
+    other = plain(network)
+    for number, (x, y) in enumerate(batches(network, (64, 8, 8), 1, "f4")):
+        if number == 4:
+            x[0, 3, 2, 2] = np.inf
+        loss, gradients = network.loss_and_gradients(x, y)
+        expected, others = other.loss_and_gradients(x, y)
+        np.testing.assert_equal(loss, expected)
+        assert_same(gradients, others)

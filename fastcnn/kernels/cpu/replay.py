@@ -142,9 +142,12 @@ class Tape:
     Attributes
     ----------
     launches : list of threads.Launch
+    conditional : bool
+        Whether numbers decided what was launched, so that others may need other launches.
     """
 
     def __init__(self) -> None:
+        self.conditional = False
         self.launches: list[threads.Launch] = []
         self._segments: list[Any] | None = None
         self._blocks: list[np.ndarray] = []
