@@ -161,13 +161,14 @@ _PORTABLE_CONV = _portable("cpu.portable", scratch=True, cost=_conv_cost)
 _IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
 _WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
+_DEPTHWISE = _stated("depthwise", "cpu.depthwise")
 
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
 
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
-    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD],
-    "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD],
-    "conv2d_weight_grad": [_PORTABLE_CONV, _GEMM_WEIGHT_GRAD],
+    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD, _DEPTHWISE],
+    "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD, _DEPTHWISE],
+    "conv2d_weight_grad": [_PORTABLE_CONV, _GEMM_WEIGHT_GRAD, _DEPTHWISE],
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
     "max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],
     "max_pool2d_grad": [_portable("cpu.pool", cost=_pool_cost), *_POOL_VECTORS],

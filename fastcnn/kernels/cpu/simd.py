@@ -178,6 +178,18 @@ class Emitter:
         picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(0, 2 * self.lanes, 2)))
         return self.builder.shuffle_vector(low, high, picked)
 
+    def odds(self, low, high):
+        """Lanes 1, 3, 5 … of two vectors in a row."""
+        picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(1, 2 * self.lanes, 2)))
+        return self.builder.shuffle_vector(low, high, picked)
+
+    def interleaved(self, even, odd):
+        """Two vectors in a row whose even and odd lanes are these."""
+        pairs = [lane for i in range(self.lanes) for lane in (i, self.lanes + i)]
+        halves = (pairs[: self.lanes], pairs[self.lanes :])
+        kind = ir.VectorType(_LANE, self.lanes)
+        return [self.builder.shuffle_vector(even, odd, ir.Constant(kind, h)) for h in halves]
+
     def sums(self, vectors):
         """A vector of the sums over the lanes of up to `lanes` vectors, in their order; the rest 0.
 
@@ -203,6 +215,41 @@ class Emitter:
         """0 in the lanes that are below 0; NaN stays."""
         negative = self.builder.fcmp_ordered("<", vector, self.zero())
         return self.builder.select(negative, self.zero(), vector)
+
+    def at_least(self, vector, floor):
+        """In each lane the larger of the two; the vector's own where it is NaN or both are 0."""
+        return self.builder.select(self.builder.fcmp_ordered(">", floor, vector), floor, vector)
+
+    def minimum(self, a, b):
+        """The smaller of two whole numbers."""
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
+    def splat(self, value):
+        """A number in every lane."""
+        return self._splat(value, self.vector)
+
+    @contextmanager
+    def where(self, condition, carried):
+        """What is done only if a condition holds, to values that are kept if it does not.
+
+        Yields a Branch: assign `next` before the block ends; afterwards it holds what came out.
+        """
+        builder, before = self.builder, self.builder.block
+        inside, done = (builder.append_basic_block(name) for name in ("inside", "outside"))
+        builder.cbranch(condition, inside, done)
+        builder.position_at_end(inside)
+        branch = Branch(carried)
+        yield branch
+        after = builder.block
+        builder.branch(done)
+        builder.position_at_end(done)
+        merged = []
+        for kept, new in zip(carried, branch.next, strict=True):
+            value = builder.phi(kept.type)
+            value.add_incoming(kept, before)
+            value.add_incoming(new, after)
+            merged.append(value)
+        branch.next = merged
 
     @contextmanager
     def loop(self, count, carried):
@@ -239,6 +286,13 @@ class Loop:
     def __init__(self, number, values):
         self.number, self.values = number, values
         self.next = values
+
+
+class Branch:
+    """Something done on a condition: see `Emitter.where`."""
+
+    def __init__(self, carried):
+        self.next = carried
 
 
 def tile_product(element, lanes, rows, vectors):

@@ -19,8 +19,8 @@ class VectorUnit:
     name : str
     features : frozenset of str
         LLVM's names of the features that it takes.
-    bytes : int
-        Size of a vector.
+    bytes, registers : int
+        Size of a vector, and how many there are.
     rows, vectors : int
         A tile of rows x vectors accumulators: enough to hide the latency of a multiply-add (4
         cycles, two a cycle: 8 accumulators at least), few enough to leave registers for the
@@ -39,6 +39,7 @@ class VectorUnit:
     name: str
     features: frozenset[str]
     bytes: int
+    registers: int
     rows: int
     vectors: int
     short_rows: int
@@ -53,9 +54,9 @@ class VectorUnit:
 # Widest first. Tiles: 28 of 32 registers, 12 of 16, 16 of 32 (NEON multiplies by an element of a
 # register, so that A's rows are loaded as vectors and need registers too).
 UNITS = (
-    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 14, 2, 8, True, (6, 4)),
-    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 6, 2, 4, False, (3, 3)),
-    VectorUnit("NEON", frozenset({"neon"}), 16, 8, 2, 4, False, (4, 4)),
+    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 32, 14, 2, 8, True, (6, 4)),
+    VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 16, 6, 2, 4, False, (3, 3)),
+    VectorUnit("NEON", frozenset({"neon"}), 16, 32, 8, 2, 4, False, (4, 4)),
 )
 
 

@@ -1,0 +1,162 @@
+"""Inner products of one plane with another that is shifted by each tap of a small kernel.
+
+    sums[tap] = sum over (i, j) of x[row(i, tap), column(j, tap)] * dy[i, j]
+
+with zeros where x ends. The sums are vectors that stay in registers over all planes of a call, and
+whose lanes are added up at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastcnn.kernels.cpu.plane_rows import (
+    AHEAD_BYTES,
+    SourceRow,
+    begin,
+    lies_inside,
+    literals,
+    prefetch_rows,
+    rows_of_band,
+    rows_served,
+)
+from fastcnn.kernels.cpu.simd import prefetch_line
+from fastcnn.kernels.cpu.stencil import Stencil, forward_axis
+
+# Bytes of a plane from which on a weight gradient, which goes on with the same channel of the next
+# image, fetches that much ahead; below, it fetches from the next plane.
+LARGE_PLANE = 16384
+
+
+def _to_next(emit, plane, step, image, last):
+    """How far ahead the weight gradient fetches: a bit of a large plane, else the next plane."""
+    builder = emit.builder
+    to_next_channel = builder.sub(plane, builder.mul(image, step))
+    to_next = builder.select(last, to_next_channel, step)
+    large = builder.icmp_signed(">", plane, emit.index(LARGE_PLANE // emit.element_bytes))
+    return builder.select(large, emit.index(AHEAD_BYTES // emit.element_bytes), to_next)
+
+
+def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
+    """Emit `plane_dots`.
+
+    sizes are (images, x_step, dy_step, first, end, H, W, top, left, Q); pointers are (x, dy,
+    zeros, sums).
+    """
+    builder = emit.builder
+    images, x_step, dy_step, first, end, H, W, top, left, Q = sizes
+    x, dy, zeros, sums = pointers
+    columns, lanes = stencil.columns, emit.index(emit.lanes)
+    taps = kernel_rows * stencil.width
+
+    def block(part, j, x_rows, dy_rows, totals, whole, ahead):
+        column = builder.add(builder.mul(j, emit.index(columns.step)), left)
+        count = builder.sub(Q, j)
+        from_x = SourceRow(emit, part, column, whole, W, count)
+        factors = []
+        prefetch_rows(emit, part, x_rows, column, ahead[0])
+        for row in dy_rows:
+            place = emit.at(row, j)
+            prefetch_line(builder, emit.at(place, ahead[1]), False)
+            if whole:
+                factors.append(emit.load(place))
+            else:
+                mask = emit.between(emit.index(0), count)
+                factors.append(emit.masked_load(place, mask, emit.zero()))
+        totals, uses = list(totals), rows_served(part)
+        for u in x_rows:
+            vectors = from_x.load(x_rows[u]) if u in uses else {}
+            for _, offset, s in columns.terms:
+                for b, _, r in uses.get(u, []):
+                    t = r * stencil.width + s
+                    totals[t] = emit.fma(vectors[offset], factors[b], totals[t])
+        return totals
+
+    def bands(part, start, count, x_image, dy_image, totals, ahead):
+        """`count` bands of rows from `start` on, at least one."""
+        with emit.loop(count, totals) as band:
+            i = builder.add(start, builder.mul(band.number, emit.index(part.band)))
+            x_rows = rows_of_band(emit, part, i, (H, W, top), (x_image, zeros))
+            numbers = [builder.add(i, emit.index(b)) for b in range(part.band)]
+            dy_rows = [emit.at(dy_image, builder.mul(n, Q)) for n in numbers]
+            if narrow:
+                band.next = block(part, emit.index(0), x_rows, dy_rows, band.values, False, ahead)
+            else:
+                blocks = builder.sdiv(builder.add(Q, emit.index(emit.lanes - 1)), lanes)
+                with emit.loop(blocks, band.values) as across:
+                    j = builder.mul(across.number, lanes)
+                    fits = builder.icmp_signed("<=", builder.add(j, lanes), Q)
+                    inside = builder.and_(fits, lies_inside(emit, part, j, left, W))
+                    with emit.where(inside, across.values) as branch:
+                        branch.next = block(part, j, x_rows, dy_rows, across.values, True, ahead)
+                    values = branch.next
+                    with emit.where(builder.not_(inside), values) as branch:
+                        branch.next = block(part, j, x_rows, dy_rows, values, False, ahead)
+                    across.next = branch.next
+                band.next = across.next
+        return band.next
+
+    rows = builder.sub(end, first)
+    whole_bands = builder.sdiv(rows, emit.index(stencil.band))
+    done = builder.mul(whole_bands, emit.index(stencil.band))
+    single = Stencil(stencil.rows, columns, stencil.width, 1)
+    with emit.loop(images, [emit.zero()] * taps) as image:
+        x_image = emit.at(x, builder.mul(image.number, x_step))
+        dy_image = emit.at(dy, builder.mul(image.number, dy_step))
+        last = builder.icmp_signed("==", builder.add(image.number, emit.index(1)), images)
+        ahead = [
+            _to_next(emit, plane, step, image.number, last)
+            for plane, step in ((builder.mul(H, W), x_step), (builder.mul(end, Q), dy_step))
+        ]
+        # Not one band that overlaps: rows must be added once, and none that is not there may be
+        # multiplied by a zero, for it could be infinite.
+        totals = image.values
+        has_bands = builder.icmp_signed(">", whole_bands, emit.index(0))
+        with emit.where(has_bands, totals) as branch:
+            branch.next = bands(stencil, first, whole_bands, x_image, dy_image, totals, ahead)
+        totals, rest = branch.next, builder.sub(rows, done)
+        if stencil.band > 1:
+            with emit.where(builder.icmp_signed(">", rest, emit.index(0)), totals) as branch:
+                start = builder.add(first, done)
+                branch.next = bands(single, start, rest, x_image, dy_image, totals, ahead)
+            totals = branch.next
+        image.next = totals
+    for t in range(0, taps, emit.lanes):
+        emit.store(emit.sums(image.next[t : t + emit.lanes]), emit.at(sums, emit.index(t)))
+
+
+def _plane_dots_typer(
+    typingctx, x, x0, x_step, dy, dy0, dy_step, zeros, sums,
+    images, first, end, H, W, top, left, Q,
+    kernel_rows, S, sh, sw, dh, dw, band, narrow, lanes,
+):  # fmt: skip
+    """The intrinsic of this file's text.
+
+    plane_dots(x, x0, x_step, dy, dy0, dy_step, zeros, sums, images, first, end, H, W, top, left, Q,
+    <constants>): sums[r*S + s] = the products of the rows first … end-1 of dY, over the images in
+    order, at least one, of which each has its planes `x_step` and `dy_step` further on. sums has
+    whole vectors.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        emit = begin(context, builder, x, lanes)
+        xv, x0, x_step, dyv, dy0, dy_step, zv, sv, images, *sizes = arguments[:16]
+        rows, S_, sh_, sw_, dh_, dw_, together = literals(kernel_rows, S, sh, sw, dh, dw, band)
+        stencil = Stencil(forward_axis(rows, sh_, dh_), forward_axis(S_, sw_, dw_), S_, together)
+        pointers = [
+            emit.at(emit.data(x, xv), x0), emit.at(emit.data(dy, dyv), dy0),
+            emit.data(zeros, zv), emit.data(sums, sv),
+        ]  # fmt: skip
+        sizes = (images, x_step, dy_step, *sizes)
+        emit_plane_dots(emit, stencil, rows, narrow.literal_value, sizes, pointers)
+        return context.get_dummy_value()
+
+    i = types.intp
+    constants = (kernel_rows, S, sh, sw, dh, dw, band, narrow, lanes)
+    return types.void(x, i, i, dy, i, i, zeros, sums, i, i, i, i, i, i, i, i, *constants), codegen
+
+
+plane_dots: Any = intrinsic(prefer_literal=True)(_plane_dots_typer)
