@@ -23,6 +23,7 @@ from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.plane_dots import plane_dots
 from fastcnn.kernels.cpu.plane_product import plane_product
 from fastcnn.kernels.cpu.stencil import stencil_of
+from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT, blocks_of
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
@@ -266,10 +267,7 @@ def conv2d_weight_grad(
         x.reshape(-1), dy.reshape(-1), parts.reshape(-1), work.sizes,
     )  # fmt: skip
     if work.spans > 1:
-        dw[...] = parts[0]
-        with np.errstate(all="ignore"):  # infinite sums may meet
-            for part in parts[1:]:
-                dw += part
+        sum_rows(work.spans, dw.size, parts, dw)
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
