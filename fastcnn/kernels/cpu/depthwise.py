@@ -22,10 +22,11 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.plane_dots import plane_dots
 from fastcnn.kernels.cpu.plane_product import plane_product
+from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.stencil import stencil_of
 from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
-from fastcnn.kernels.cpu.tiled_product import NO_UNIT, blocks_of
+from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
 # Cells of a kernel at the most: its code is unrolled over them (7x7: 3 s of compiling).

@@ -224,10 +224,6 @@ class Emitter:
         """The smaller of two whole numbers."""
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
-    def splat(self, value):
-        """A number in every lane."""
-        return self._splat(value, self.vector)
-
     @contextmanager
     def where(self, condition, carried):
         """What is done only if a condition holds, to values that are kept if it does not.
