@@ -162,13 +162,27 @@ _IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
 _WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 _DEPTHWISE = _stated("depthwise", "cpu.depthwise")
+_SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
+_SMALL_CHANNEL_INPUT_GRAD = _stated("small_channel", "cpu.small_channel_input_grad")
+_SMALL_CHANNEL_WEIGHT_GRAD = _stated("small_channel", "cpu.small_channel_weight_grad")
 
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
 
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
-    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD, _DEPTHWISE],
-    "conv2d_input_grad": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD, _DEPTHWISE],
-    "conv2d_weight_grad": [_PORTABLE_CONV, _GEMM_WEIGHT_GRAD, _DEPTHWISE],
+    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD, _DEPTHWISE, _SMALL_CHANNEL],
+    "conv2d_input_grad": [
+        _PORTABLE_CONV,
+        _IMPLICIT_GEMM,
+        _WINOGRAD,
+        _DEPTHWISE,
+        _SMALL_CHANNEL_INPUT_GRAD,
+    ],
+    "conv2d_weight_grad": [
+        _PORTABLE_CONV,
+        _GEMM_WEIGHT_GRAD,
+        _DEPTHWISE,
+        _SMALL_CHANNEL_WEIGHT_GRAD,
+    ],
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
     "max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],
     "max_pool2d_grad": [_portable("cpu.pool", cost=_pool_cost), *_POOL_VECTORS],

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 
 from fastcnn.kernels.cpu import microkernel
@@ -23,6 +23,7 @@ from fastcnn.kernels.cpu.microkernel import (
 )
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
+from tests.kernels.crosscompile import CPUS, compiled, inner_loops, on_stack
 
 UNIT = vector_unit()
 on_vectors = pytest.mark.skipif(UNIT is None, reason="no vector unit here, or nothing is compiled")
@@ -210,22 +211,10 @@ def test_cover_holds_every_row_and_wastes_less_than_a_short_tile():
         assert [microkernel.padded(k) for k in (64, 128, 256)] == [64, 128, 256]
 
 
-# CPU, triple, unit, the register of a vector, the multiply-add
-CPUS = [
-    ("skylake-avx512", "x86_64-unknown-linux-gnu", "AVX-512", r"%zmm\d+", r"vfn?madd\d+ps"),
-    ("znver5", "x86_64-unknown-linux-gnu", "AVX-512", r"%zmm\d+", r"vfn?madd\d+ps"),
-    ("znver3", "x86_64-unknown-linux-gnu", "AVX2", r"%ymm\d+", r"vfn?madd\d+ps"),
-    ("haswell", "x86_64-unknown-linux-gnu", "AVX2", r"%ymm\d+", r"vfn?madd\d+ps"),
-    ("neoverse-n1", "aarch64-unknown-linux-gnu", "NEON", r"v\d+\.4s", r"fmla"),
-    ("apple-m1", "arm64-apple-macosx", "NEON", r"\bv\d+", r"fmla\.4s"),
-]
-
-
 def assembly(cpu, triple, unit, tile):
     """One tile's product, as a function of numbers and pointers, compiled for a CPU."""
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
-    module.triple = triple
     numbers = 5 + 3 * unit.vectors
     signature = ir.FunctionType(
         ir.VoidType(), [integer] * numbers + [pointer] * 5 + [ir.IntType(1)]
@@ -244,26 +233,7 @@ def assembly(cpu, triple, unit, tile):
             emit, unit, rows, sizes[:3], pointers[:5], runs, c_step, pointers[5], finish
         )  # fmt: skip
     builder.ret_void()
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    target = binding.Target.from_triple(triple)
-    machine = target.create_target_machine(cpu=cpu, opt=3)
-    parsed = binding.parse_assembly(str(module))
-    parsed.verify()
-    passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(3))
-    passes.getModulePassManager().run(parsed, passes)
-    return machine.emit_assembly(parsed)
-
-
-def inner_loops(text, multiply):
-    """Instructions of each block that multiplies and branches back to its own label."""
-    found = []
-    for label, body in re.findall(r"^([.L]\w+):(.*?)(?=^\S+:|\Z)", text, re.M | re.S):
-        lines = [line.strip() for line in body.splitlines()]
-        back = [i for i, line in enumerate(lines) if re.search(rf"\s{re.escape(label)}$", line)]
-        if back and any(re.match(multiply, line) for line in lines):
-            found.append(lines[: back[-1] + 1])
-    return found
+    return compiled(module, cpu, triple)
 
 
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
@@ -279,7 +249,7 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     }
     loops = inner_loops(assembly(cpu, triple, unit, tile), multiply)
     assert loops
-    spilt = [any(re.search(r"[re]sp\b|\[sp|\[x29", line) for line in loop) for loop in loops]
+    spilt = [bool(on_stack(loop)) for loop in loops]
     assert not (all(spilt) if tile != "dots" and not unit.mask_registers else any(spilt))
     for loop in loops:
         products = [line for line in loop if re.match(multiply, line)]

@@ -1,0 +1,314 @@
+"""Register tiles of the kernels for few channels: offsets from tables, results where they belong.
+
+`tile` multiplies for the forward pass and for the tap rows of the input gradient: R filters (or
+taps) by V vectors of pixels, all of them in registers while every tap (or filter) adds its product,
+then straight to the output. `add_rows` adds up tap rows; `products` is the weight gradient's tile.
+
+- Arrays are flat, of one type, float32 or float64; those of offsets are int64. All is counted in
+  elements, nothing need be aligned beyond its elements.
+- `vectors[v]` = (where a vector of pixels is read, where it belongs), added to what a tap says.
+  The last of a row overlaps the one before, so that all are whole; rows shorter than a vector are
+  stored under a mask. Vectors that are read must lie in their array whole.
+- Every element is added up in the order of the taps, with one rounding for each multiply-add.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastcnn.kernels.cpu.simd import Emitter, llvm_type
+from fastcnn.kernels.cpu.units import known_unit
+
+# Rows and vectors of three tiles for each unit, as many accumulators as its registers hold beside
+# the vectors loaded: many rows where they are many; few rows with more vectors where a layer has 6
+# filters or 9 taps, of which a tile of 14 rows would compute zeros.
+TILES = {
+    "AVX-512": ((14, 2), (9, 3), (6, 4)),
+    "AVX2": ((6, 2), (4, 3), (2, 5)),
+    "NEON": ((8, 2), (6, 3), (4, 4)),
+}
+# Filters and taps of a tile of inner products. Three taps divide the 9, 27, 75, 147 or 363 that
+# first layers have, eight filters the 16, 32, 64 or 96.
+PRODUCTS = {"AVX-512": (8, 3), "AVX2": (4, 2), "NEON": (6, 3)}
+
+
+def _emitter(context, builder, dtype):
+    unit = known_unit()
+    return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
+
+
+def _accepts(floats, offsets):
+    """Whether these can be the arrays of an operation here."""
+    flat = (*floats, *offsets)
+    if not all(isinstance(a, types.Array) and a.layout == "C" for a in flat):
+        return False
+    kinds = {a.dtype for a in floats}
+    whole = all(a.dtype == types.int64 for a in offsets)
+    return whole and len(kinds) == 1 and kinds <= {types.float32, types.float64}
+
+
+def _number(emit, pointer, i):
+    """Element i of an array of offsets."""
+    kind = i.type
+    place = emit.builder.gep(pointer, [i], source_etype=kind)
+    return emit.builder.load(place, align=8, typ=kind)
+
+
+def _numbers(emit, pointer, first, count, width=1):
+    """`count` offsets from element `first` on, every `width`-th."""
+    add, index = emit.builder.add, emit.index
+    return [_number(emit, pointer, add(first, index(i * width))) for i in range(count)]
+
+
+def _at_most(emit, a, b):
+    return emit.builder.select(emit.builder.icmp_signed("<", a, b), a, b)
+
+
+def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lowest):
+    """Emit `tile` of this file's text; places are (where to read, where to write) of each vector,
+    pointers have their offsets added."""
+    builder, (rows, vectors) = emit.builder, shape
+    bias = [emit.broadcast(emit.at(a, emit.index(m))) for m in range(rows)]
+    start = [value for value in bias for _ in range(vectors)]
+    a = emit.at(a, emit.index(rows))
+    with emit.loop(depth, start) as loop:
+        row = emit.at(a, builder.mul(loop.number, emit.index(rows)))
+        source = emit.at(x, _number(emit, taps, loop.number))
+        xs = [emit.load(emit.at(source, place)) for place, _ in places]
+        loop.next = []
+        for m in range(rows):
+            factor = emit.broadcast(emit.at(row, emit.index(m)))
+            for v in range(vectors):
+                loop.next.append(emit.fma(factor, xs[v], loop.values[m * vectors + v]))
+    totals = []
+    for total in loop.next:  # a NaN is not below anything, and stays
+        below = builder.fcmp_ordered("<", total, lowest)
+        totals.append(builder.select(below, lowest, total))
+    mask = emit.between(emit.index(0), count)
+    whole = builder.icmp_signed("==", count, emit.index(emit.lanes))
+
+    def put(store):
+        for m in range(rows):
+            with builder.if_then(builder.icmp_signed("<", emit.index(m), valid)):
+                target = emit.at(y, builder.mul(plane, emit.index(m)))
+                for v, (_, place) in enumerate(places):
+                    store(totals[m * vectors + v], emit.at(target, place))
+
+    with builder.if_else(whole) as (is_whole, is_part):
+        with is_whole:
+            put(emit.store)
+        with is_part:
+            put(lambda vector, place: emit.masked_store(vector, place, mask))
+
+
+def _tile(number):
+    """Make the intrinsic of one of the unit's tiles, `rows` x `width`.
+
+    `tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest)`:
+
+        y[y0 + m*plane + vectors[v0+v, 1] + l] = max(lowest,
+            a[a0 + m] + sum over t < depth of
+            a[a0 + (t+1)*rows + m] * x[x0 + taps[t] + vectors[v0+v, 0] + l])
+
+    for m < valid, v < width, l < count; depth is at least 1; a NaN is not raised to lowest.
+    """
+
+    def typer(
+        typingctx, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest
+    ):  # fmt: skip
+        if not _accepts((a, x, y), (taps, vectors)):
+            return None
+
+        def codegen(context, builder, signature, arguments):
+            emit = _emitter(context, builder, x.dtype)
+            depth, av, a0, xv, x0, tv, vv, v0, yv, y0, plane, valid, count, lowest = arguments
+            data = [
+                emit.data(kind, value)
+                for kind, value in ((a, av), (x, xv), (y, yv), (taps, tv), (vectors, vv))
+            ]
+            places = [emit.at(p, o) for p, o in zip(data[:3], (a0, x0, y0), strict=True)]
+            shape = TILES[known_unit().name][number]
+            entry = builder.shl(v0, emit.index(1))
+            table = _numbers(emit, data[4], entry, 2 * shape[1])
+            pairs = list(zip(table[::2], table[1::2], strict=True))
+            least = emit.splat(lowest)
+            emit_tile(
+                emit, shape, depth, places[0], places[1], data[3], pairs, places[2], plane, valid,
+                count, least,
+            )  # fmt: skip
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(i, a, i, x, i, taps, vectors, i, y, i, i, i, i, x.dtype), codegen
+
+    return intrinsic(typer)
+
+
+wide_tile: Any = _tile(0)
+middle_tile: Any = _tile(1)
+narrow_tile: Any = _tile(2)
+
+
+def _add_rows_typer(typingctx, depth, t, t0, offsets, n, y, y0, count):
+    """The intrinsic that adds up rows.
+
+    `add_rows(depth, t, t0, offsets, n, y, y0, count)`: y[y0 + l] = sum over i < depth of
+    t[t0 + offsets[i] + l], l < n; depth is at least 1. In vectors, the last of which overlaps the
+    one before; a row of fewer elements than a vector is stored under a mask, and count = n, else
+    count is the number of lanes.
+    """
+    if not _accepts((t, y), (offsets,)):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = _emitter(context, builder, t.dtype)
+        depth, tv, t0, ov, n, yv, y0, count = arguments
+        source, target = emit.at(emit.data(t, tv), t0), emit.at(emit.data(y, yv), y0)
+        table, lanes = emit.data(offsets, ov), emit.index(emit.lanes)
+        mask = emit.between(emit.index(0), count)
+        whole = builder.icmp_signed("==", count, lanes)
+        last = builder.sub(n, count)
+        pair = emit.index(2 * emit.lanes)
+        rounds = builder.sdiv(builder.add(n, emit.index(2 * emit.lanes - 1)), pair)
+        with emit.loop(rounds, []) as outer:
+            outer.next = []
+            first = builder.mul(outer.number, emit.index(2 * emit.lanes))
+            places = [_at_most(emit, p, last) for p in (first, builder.add(first, lanes))]
+            with emit.loop(depth, [emit.zero()] * 2) as loop:
+                row = emit.at(source, _number(emit, table, loop.number))
+                loop.next = [
+                    emit.add(total, emit.load(emit.at(row, place)))
+                    for total, place in zip(loop.values, places, strict=True)
+                ]
+            with builder.if_else(whole) as (is_whole, is_part):
+                with is_whole:
+                    for total, place in zip(loop.next, places, strict=True):
+                        emit.store(total, emit.at(target, place))
+                with is_part:
+                    emit.masked_store(loop.next[0], target, mask)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, t, i, offsets, i, y, i, i), codegen
+
+
+add_rows: Any = intrinsic(_add_rows_typer)
+
+
+def _maybe(emit, condition, values, work):
+    """Vectors that `work(values)` makes of some where the condition holds, else these."""
+    before = emit.builder.block
+    with emit.builder.if_then(condition):
+        made = work(values)
+        during = emit.builder.block
+    merged = []
+    for old, new in zip(values, made, strict=True):
+        value = emit.builder.phi(old.type)
+        value.add_incoming(old, before)
+        value.add_incoming(new, during)
+        merged.append(value)
+    return merged
+
+
+def emit_products(emit, shape, rows, whole, rest, table, xs, dys, c):
+    """Emit `products`; xs and dys are pointers with their offsets added."""
+    builder, (filters, taps) = emit.builder, shape
+    zero, lanes = emit.index(0), emit.index(emit.lanes)
+    mask = emit.between(zero, rest)
+    any_whole, any_rest = (builder.icmp_signed(">", n, zero) for n in (whole, rest))
+
+    def add(load, pointers, totals):
+        xs, dys = pointers
+        columns = [load(x) for x in xs]
+        totals = list(totals)
+        for m, dy in enumerate(dys):
+            factor = load(dy)
+            for j in range(taps):
+                totals[m * taps + j] = emit.fma(factor, columns[j], totals[m * taps + j])
+        return totals
+
+    with emit.loop(rows, [emit.zero()] * (filters * taps)) as outer:
+        entry = builder.shl(outer.number, emit.index(1))
+        offsets = _numbers(emit, table, entry, 2)
+        row = [[emit.at(p, o) for p in ps] for ps, o in zip((xs, dys), offsets, strict=True)]
+
+        def at(number):
+            place = builder.mul(number, lanes)
+            return [[emit.at(p, place) for p in ps] for ps in row]
+
+        def wholes(totals):
+            with emit.loop(whole, totals) as loop:
+                loop.next = add(emit.load, at(loop.number), loop.values)
+            return loop.next
+
+        def part(totals):
+            return add(lambda p: emit.masked_load(p, mask, emit.zero()), at(whole), totals)
+
+        totals = _maybe(emit, any_whole, outer.values, wholes)
+        totals = outer.next = _maybe(emit, any_rest, totals, part)
+    for i in range(0, filters * taps, emit.lanes):
+        place = emit.at(c, emit.index(i))
+        emit.store(emit.add(emit.load(place), emit.sums(totals[i : i + emit.lanes])), place)
+
+
+def _products_typer(
+    typingctx, rows, whole, rest, x, x0, taps, t0, dy, dy0, planes, k0, places, c, c0
+):  # fmt: skip
+    """The intrinsic of inner products along rows of pixels.
+
+    `products(rows, whole, rest, x, x0, taps, t0, dy, dy0, planes, k0, places, c, c0)`: for F
+    filters and J taps,
+
+        c[c0 + m*J + j] += sum over i < rows, l < whole*lanes + rest of
+            dy[dy0 + planes[k0 + m] + places[i, 1] + l] * x[x0 + taps[t0 + j] + places[i, 0] + l]
+
+    with rest < lanes; nothing else is read. c is whole vectors, to whose rest zeros are added. Each
+    lane is added up in the order of the rows, then the lanes by halves.
+    """
+    if not _accepts((x, dy, c), (taps, planes, places)):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = _emitter(context, builder, x.dtype)
+        rows, whole, rest, xv, x0, tv, t0, dyv, dy0, pv, k0, rv, cv, c0 = arguments
+        shape = filters, columns = PRODUCTS[known_unit().name]
+        source, factor = emit.at(emit.data(x, xv), x0), emit.at(emit.data(dy, dyv), dy0)
+        xs = [emit.at(source, o) for o in _numbers(emit, emit.data(taps, tv), t0, columns)]
+        dys = [emit.at(factor, o) for o in _numbers(emit, emit.data(planes, pv), k0, filters)]
+        table, target = emit.data(places, rv), emit.at(emit.data(c, cv), c0)
+        emit_products(emit, shape, rows, whole, rest, table, xs, dys, target)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, i, i, x, i, taps, i, dy, i, planes, i, places, c, i), codegen
+
+
+products: Any = intrinsic(_products_typer)
+
+
+@cache
+def cover(rows: int) -> tuple[int, ...]:
+    """Which tiles (numbers into TILES) cover `rows` rows with the fewest rows too many, and then
+    the fewest tiles; taller ones first."""
+    tiles = TILES[known_unit().name]
+    tallest = tiles[0][0]
+    # what three heights cannot do exactly below this, they cannot do above it either
+    many = max(0, rows // tallest - tallest)
+    best: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+    for n in range(1, rows - many * tallest + 1):
+        found = []
+        for number, (height, _) in enumerate(tiles):
+            extra, count, chosen = best[max(0, n - height)]
+            found.append((extra + max(0, height - n), count + 1, (*chosen, number)))
+        best.append(min(found))
+    return tuple(sorted((0,) * many + best[-1][2]))
+
+
+def covered(rows: int) -> int:
+    """Rows of the tiles that cover `rows` rows."""
+    tiles = TILES[known_unit().name]
+    return sum(tiles[number][0] for number in cover(rows))
