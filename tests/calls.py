@@ -111,6 +111,7 @@ def _poolings(rng: np.random.Generator, n: int) -> list[Call]:
     x, dy = rng.standard_normal((n, 4, 7, 6)), rng.standard_normal((n, 4, 4, 5))
     mask = np.full(dy.shape, 4, np.uint8)  # cell (1, 1) of each window lies inside the input,
     mask[:, :, -1] = 1  # but not of the last row's, which hangs over the end
+    passes = rng.integers(0, 2, dy.shape).astype(np.uint8)
     window = {"kernel_size": (2, 3), "stride": (2, 1), "padding": (0, 1, 1, 0), "ceil_mode": True}
     backward = {"input_shape": x.shape, **window}
     misfits = {name: [(n, 4, 5, 4), (n, 3, 4, 5)] for name in ("dy", "mask")}
@@ -119,6 +120,10 @@ def _poolings(rng: np.random.Generator, n: int) -> list[Call]:
         Call("max_pool2d", {"x": x}, {**window, "return_mask": True},
              misfits={"x": [(n, 4, 0, 6), (n, 4, 7, 0)]}),
         Call("max_pool2d_grad", {"dy": dy}, backward, {"mask": mask}, misfits=misfits),
+        Call("relu_max_pool2d", {"x": x}, {**window, "return_mask": True},
+             misfits={"x": [(n, 4, 0, 6), (n, 4, 7, 0)]}),
+        Call("relu_max_pool2d_grad", {"dy": dy}, backward, {"mask": mask, "passes": passes},
+             misfits=misfits | {"passes": misfits["mask"]}),
         Call("mask_to_indices", {}, backward, {"mask": mask}, misfits=bad_mask),
         Call("mask_to_input", {}, backward, {"mask": mask}, misfits=bad_mask),
     ]  # fmt: skip

@@ -8,8 +8,8 @@ from fastcnn import functional, reference
 from fastcnn.kernels.selection import IMPLEMENTATIONS
 
 ONLY_IN_THE_REFERENCE = {"compute_in", "loops"}
-CHOOSING = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad")
 LOOPS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad")
+CHOOSING = (*LOOPS, "relu_max_pool2d", "relu_max_pool2d_grad")
 
 
 def parameters(function):

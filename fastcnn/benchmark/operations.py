@@ -144,6 +144,36 @@ def _max_pool2d_grad(ops: Namespace, p: PoolProblem, a: Arrays) -> Arrays:
     return {"dx": ops.max_pool2d_grad(a["dy"], a["mask"], shape, **p.options)}
 
 
+def _relu_pool_data(p: PoolProblem, source: Source) -> Arrays:
+    x = source.signal(*p.geometry.input_shape)
+    x[x == 0] = 1  # where conventions differ
+    return {"x": x}
+
+
+def _relu_pool_grad_data(p: PoolProblem, source: Source) -> Arrays:
+    from fastcnn import reference
+
+    x, dy = _relu_pool_data(p, source)["x"], source.signal(*p.geometry.output_shape)
+    _, mask, passes = reference.relu_max_pool2d(x, **p.options, return_mask=True)
+    return {"x": x, "dy": dy, "mask": mask, "passes": passes}
+
+
+def _relu_max_pool2d(ops: Namespace, p: PoolProblem, a: Arrays) -> Arrays:
+    y, mask, passes = ops.relu_max_pool2d(a["x"], **p.options, return_mask=True)
+    return {"y": y, "mask": mask, "passes": passes}
+
+
+def _relu_max_pool2d_grad(ops: Namespace, p: PoolProblem, a: Arrays) -> Arrays:
+    shape = p.geometry.input_shape
+    dx = ops.relu_max_pool2d_grad(a["dy"], a["mask"], a["passes"], shape, **p.options)
+    return {"dx": dx}
+
+
+def _relu_pool_bytes(p: PoolProblem, itemsize: int) -> int:
+    """Those of pooling, and `passes`."""
+    return _bytes(p, itemsize) + prod(p.geometry.output_shape)
+
+
 def _dense_data(p: DenseProblem, source: Source) -> Arrays:
     return {"x": source.signal(p.N, p.I), "w": source.weights(p.O, p.I), "b": source.weights(p.O)}
 
@@ -278,6 +308,10 @@ MEASURED: dict[str, Measured] = {
                  _pool_data, _max_pool2d, _none, _bytes),
         Measured("max_pool2d_grad", "pool dx", "max_pool2d_grad", PoolProblem, ("dx",),
                  _pool_grad_data, _max_pool2d_grad, _none, _bytes),
+        Measured("relu_max_pool2d", "relu+pool fwd", "relu_max_pool2d", PoolProblem, ("forward",),
+                 _relu_pool_data, _relu_max_pool2d, _none, _relu_pool_bytes),
+        Measured("relu_max_pool2d_grad", "relu+pool dx", "relu_max_pool2d_grad", PoolProblem,
+                 ("dx",), _relu_pool_grad_data, _relu_max_pool2d_grad, _none, _relu_pool_bytes),
         Measured("dense", "dense fwd", "dense", DenseProblem, ("forward",),
                  _dense_data, _dense, _flops, _bytes, weights=("w", "b")),
         Measured("dense_input_grad", "dense dx", "dense_input_grad", DenseProblem, ("dx",),

@@ -41,6 +41,10 @@ from fastcnn.functional.pool import (
     max_pool2d,
     max_pool2d_grad,
 )
+from fastcnn.functional.relu_pool import (
+    relu_max_pool2d,
+    relu_max_pool2d_grad,
+)
 from fastcnn.functional.update import (
     adam_step,
     momentum_step,
@@ -75,6 +79,8 @@ __all__ = [
     "momentum_step",
     "relu",
     "relu_grad",
+    "relu_max_pool2d",
+    "relu_max_pool2d_grad",
     "sgd_step",
     "sigmoid",
     "sigmoid_grad",

@@ -11,9 +11,27 @@ from fastcnn.arrays import Array, Output, expect_shape, floats, images, integers
 from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
 from fastcnn.kernels.plans import plan
 
+_OUTPUT = "the output's shape of this pooling"
+
 
 def _geometry(shape: tuple[int, ...], *window: Any) -> Pool2dGeometry:
     return pool2d_geometry(shape if len(shape) == 4 else (1, *shape), *window)
+
+
+def forward(
+    operation: str, x: Any, window: tuple[Any, ...], algorithm: str, out: Array | None
+) -> tuple[Array, ...]:
+    """Run max_pool2d or relu_max_pool2d; y, mask and of the latter passes."""
+    x = images(x, operation)
+    g = _geometry(x.shape, *window)
+    shape = g.output_shape[4 - x.ndim :]
+    chosen = plan(operation, g, type_name(x), algorithm)
+    target = Output(shape, x.dtype, out, (x,))
+    kept = [np.empty(shape, g.mask_dtype)]
+    if operation == "relu_max_pool2d":
+        kept.append(np.empty(shape, np.uint8))
+    chosen.run(g, x, target.array, *kept)
+    return (target.result(), *kept)
 
 
 def max_pool2d(
@@ -61,14 +79,9 @@ def max_pool2d(
     TypeError, ValueError
         Wrong types, shapes or numbers; a window that would lie wholly in padding.
     """
-    x = images(x, "max_pool2d")
-    g = _geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    shape = g.output_shape[4 - x.ndim :]
-    chosen = plan("max_pool2d", g, type_name(x), algorithm)
-    target = Output(shape, x.dtype, out, (x,))
-    mask = np.empty(shape, g.mask_dtype)
-    chosen.run(g, x, target.array, mask)
-    return (target.result(), mask) if return_mask else target.result()
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    results = forward("max_pool2d", x, window, algorithm, out)
+    return results if return_mask else results[0]
 
 
 def _mask_and_geometry(
@@ -77,9 +90,7 @@ def _mask_and_geometry(
     mask = integers(mask, "mask", ("uint8", "int32"))
     shape = shape_of(input_shape, "input_shape", (4, 3))
     g = _geometry(shape, *window)
-    expect_shape(
-        mask, "mask", g.output_shape[4 - len(shape) :], "the output's shape of this pooling"
-    )
+    expect_shape(mask, "mask", g.output_shape[4 - len(shape) :], _OUTPUT)
     if mask.dtype.name != g.mask_dtype:
         raise TypeError(
             f"mask must be {g.mask_dtype} for a window of {g.R} x {g.S}, but got {mask.dtype}"
@@ -93,6 +104,30 @@ def _bad_mask(count: int, g: Pool2dGeometry) -> ValueError:
         f"cell inside it, 0 to {g.R * g.S - 1}, as max_pool2d(..., return_mask=True) returns them "
         "for the same geometry"
     )
+
+
+def backward(
+    operation: str,
+    dy: Any,
+    mask: Any,
+    kept: tuple[Array, ...],
+    input_shape: Any,
+    window: tuple[Any, ...],
+    algorithm: str,
+    out: Array | None,
+) -> Array:
+    """Run max_pool2d_grad, or relu_max_pool2d_grad with passes in `kept`; dx."""
+    dy = floats(dy, "dy", (4, 3))
+    mask, shape, g = _mask_and_geometry(mask, input_shape, *window)
+    expect_shape(dy, "dy", mask.shape, _OUTPUT)
+    for passes in kept:
+        expect_shape(passes, "passes", mask.shape, _OUTPUT)
+    chosen = plan(operation, g, type_name(dy), algorithm)
+    target = Output(shape, dy.dtype, out, (dy, mask, *kept))
+    bad = chosen.run(g, dy, mask, *kept, target.array)
+    if bad:
+        raise _bad_mask(bad, g)
+    return target.result()
 
 
 def max_pool2d_grad(
@@ -133,17 +168,8 @@ def max_pool2d_grad(
         As `max_pool2d`; shapes that are not the forward output's; mask entries that name no cell.
         `out`, if given, is then left as it was or partly written.
     """
-    dy = floats(dy, "dy", (4, 3))
-    mask, shape, g = _mask_and_geometry(
-        mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
-    )
-    expect_shape(dy, "dy", mask.shape, "the output's shape of this pooling")
-    chosen = plan("max_pool2d_grad", g, type_name(dy), algorithm)
-    target = Output(shape, dy.dtype, out, (dy, mask))
-    bad = chosen.run(g, dy, mask, target.array)
-    if bad:
-        raise _bad_mask(bad, g)
-    return target.result()
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return backward("max_pool2d_grad", dy, mask, (), input_shape, window, algorithm, out)
 
 
 def _rows_and_columns(mask: Array, g: Pool2dGeometry) -> tuple[Array, Array]:

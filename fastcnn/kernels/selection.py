@@ -104,7 +104,7 @@ def _pool_cost(problem: Problem) -> float:
     """Memory, and what is done one by one: forward a window's cells, backward its entry."""
     g = problem.geometry
     assert isinstance(g, Pool2dGeometry)
-    steps = g.N * g.C * g.P * g.Q * (g.R * g.S if problem.operation == "max_pool2d" else 1)
+    steps = g.N * g.C * g.P * g.Q * (1 if problem.operation.endswith("_grad") else g.R * g.S)
     return g.bytes(problem.itemsize) / _COPY_BYTES + steps * _POOL_STEP
 
 
@@ -186,6 +186,8 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
     "max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],
     "max_pool2d_grad": [_portable("cpu.pool", cost=_pool_cost), *_POOL_VECTORS],
+    "relu_max_pool2d": [_portable("cpu.pool", scratch=True, cost=_pool_cost), *_POOL_VECTORS],
+    "relu_max_pool2d_grad": [_portable("cpu.pool", cost=_pool_cost), *_POOL_VECTORS],
     "relu": [_portable("cpu.activation")],
     "relu_grad": [_portable("cpu.activation")],
     "sigmoid": [_portable("cpu.activation")],

@@ -81,10 +81,28 @@ class MaxPool2D(Layer):
         if not training:
             return result, None
         y, mask = result
-        return y, (mask, x.shape)
+        return y, (mask, None, x.shape)
+
+    def forward_rectified(self, z: Any, training: bool = True) -> Array:
+        """`forward(relu(z))` in one pass, to the bit.
+
+        `backward` then gives the gradient with respect to z: at z = 0 the derivative of relu is 1.
+        Parameters and errors are those of `forward`.
+        """
+        result = self.ops.relu_max_pool2d(self._accept(z), *self._window, return_mask=training)
+        if not training:
+            return result
+        y, mask, passes = result
+        self._kept = mask, passes, z.shape
+        return y
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
-        return self.ops.max_pool2d_grad(dy, *kept, *self._window) if input_grad else None
+        if not input_grad:
+            return None
+        mask, passes, shape = kept
+        if passes is None:
+            return self.ops.max_pool2d_grad(dy, mask, shape, *self._window)
+        return self.ops.relu_max_pool2d_grad(dy, mask, passes, shape, *self._window)
 
     def mask_to_input(self) -> Array:
         """Where the last forward pass found its maxima, as the lecture draws it (SEEDS.md S2).
@@ -100,4 +118,5 @@ class MaxPool2D(Layer):
             If no forward pass kept its mask.
         """
         self._expect_kept()
-        return self.ops.mask_to_input(*self._kept, *self._window)
+        mask, _, shape = self._kept
+        return self.ops.mask_to_input(mask, shape, *self._window)

@@ -8,6 +8,8 @@ import numpy.typing as npt
 
 from .base import Array, Layer
 
+_LEFT_TO_POOLING = "the pooling layer has the gradient of both"
+
 
 class ReLU(Layer):
     """0 for x < 0, x for x >= 0; any shape (SEEDS.md S1: A1 = relu(Z1)).
@@ -36,5 +38,16 @@ class ReLU(Layer):
     def _forward(self, x: Any, training: bool) -> tuple[Array, Any]:
         return self.ops.relu(x), x
 
+    def leave_to_pooling(self, training: bool = True) -> None:
+        """Be passed over: `MaxPool2D.forward_rectified` comes next, and does this layer's part.
+
+        It has done it backward too when the gradient arrives here.
+        """
+        self.forget()
+        if training:
+            self._kept = _LEFT_TO_POOLING
+
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
-        return self.ops.relu_grad(dy, kept, self.at_zero) if input_grad else None
+        if not input_grad:
+            return None
+        return dy if kept is _LEFT_TO_POOLING else self.ops.relu_grad(dy, kept, self.at_zero)

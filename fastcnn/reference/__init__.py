@@ -33,6 +33,7 @@ from .loss import (
     half_squared_error_grad,
 )
 from .pool import mask_to_indices, mask_to_input, max_pool2d, max_pool2d_grad
+from .relu_pool import relu_max_pool2d, relu_max_pool2d_grad
 from .update import adam_step, momentum_step, sgd_step
 
 __all__ = [
@@ -65,6 +66,8 @@ __all__ = [
     "momentum_step",
     "relu",
     "relu_grad",
+    "relu_max_pool2d",
+    "relu_max_pool2d_grad",
     "sgd_step",
     "sigmoid",
     "sigmoid_grad",

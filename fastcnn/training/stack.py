@@ -14,7 +14,7 @@ from fastcnn.layers import Layer
 from fastcnn.layers.base import Shape
 from fastcnn.layers.dtypes import expect_dtype
 
-from . import state, weights
+from . import pairs, state, weights
 from .shapes import ACTIVATIONS, check_images, image_rank, walk
 
 Array = np.ndarray
@@ -65,6 +65,7 @@ class Stack:
         self._input_shape: tuple[int, ...] = ()
         every = [*self.layers, *(a for a in (l.activation_layer for l in self.layers) if a)]
         self._settings = [(layer, name) for layer in every for name in layer.live_settings]
+        self._rectified = pairs.find(self.layers)
         self._parameters: dict[str, Array] = {}
         if input_shape is not None:
             self.build((None, *shape_of(input_shape, "input_shape", ())))
@@ -182,12 +183,37 @@ class Stack:
     def _forward(self, x: Any, training: bool) -> tuple[Array, Array]:
         """Logits z and outputs p = activation(z); both the same where no activation is last."""
         z, last = self._accept(x), self.layers[-1]
-        for layer in self.layers[:-1]:
-            z = layer.forward(z, training)
+        for number in range(len(self.layers) - 1):
+            z = self._pass(number, z, training)
         activation = self._activation()
+        if activation is None:
+            z = self._pass(len(self.layers) - 1, z, training)
+            return z, z
         if activation is not last:
             z = last.forward_linear(z, training)
-        return z, z if activation is None else activation.forward(z, training)
+        return z, activation.forward(z, training)
+
+    def _pass(self, number: int, x: Any, training: bool) -> Array:
+        """Output of a layer; of a ReLU before a pooling its input, since the pooling does both."""
+        layer = self.layers[number]
+        if self._as_pair(number, training):
+            return layer.forward_rectified(x, training)  # type: ignore[attr-defined]
+        if self._as_pair(number + 1, training):
+            relu, _ = self._rectified[number + 1]
+            z = x if relu is layer else layer.forward_linear(x, training)
+            relu.leave_to_pooling(training)
+            return z
+        return layer.forward(x, training)
+
+    def _as_pair(self, number: int, training: bool) -> bool:
+        """Whether this layer is a pooling that does the part of the ReLU before it as well.
+
+        Without training a convolution does it as it stores, which costs nothing.
+        """
+        pair = self._rectified.get(number)
+        if pair is None or not pairs.still_one(*pair):
+            return False
+        return training or pair[0] is self.layers[number - 1]
 
     def forward(self, x: Any, training: bool = True) -> Array:
         """Outputs for a batch.

@@ -98,6 +98,8 @@ BOUNDS: dict[str, Bound] = {
     "conv2d_bias_grad": Bound(_SUM, _WIDE, _outputs, "integers", wide=True),
     "max_pool2d": Bound(0.0, _SELECTION, exact="always"),
     "max_pool2d_grad": Bound(_SUM, "adds the windows that chose a cell", _overlap, "integers"),
+    "relu_max_pool2d": Bound(0.0, _SELECTION, exact="always"),
+    "relu_max_pool2d_grad": Bound(_SUM, "adds the windows that chose a cell", _overlap, "integers"),
     "relu": Bound(0.0, _SELECTION, exact="always"),
     "relu_grad": Bound(0.0, _SELECTION, exact="always"),
     "sigmoid": Bound(_FORMULA, "one exponential, one quotient"),

@@ -108,6 +108,12 @@ def _max_pool2d_grad(p: PoolProblem, source: Source) -> Call:
     return Call((source.signal(*y.shape), mask, x.shape), p.options)
 
 
+def _relu_max_pool2d_grad(p: PoolProblem, source: Source) -> Call:
+    x = source.weights(*p.geometry.input_shape)
+    y, mask, passes = reference.relu_max_pool2d(x, **p.options, return_mask=True)
+    return Call((source.signal(*y.shape), mask, passes, x.shape), p.options)
+
+
 def _signal(p: ShapeProblem, source: Source) -> Call:
     # 30: far into the tails, where careless formulas overflow
     return Call((source.one_of(1, 1, 30) * source.signal(*p.shape),), {})
@@ -254,6 +260,8 @@ _ALL = (
     Operation("conv2d_bias_grad", ConvProblem, _conv2d_bias_grad),
     Operation("max_pool2d", PoolProblem, _max_pool2d),
     Operation("max_pool2d_grad", PoolProblem, _max_pool2d_grad),
+    Operation("relu_max_pool2d", PoolProblem, _max_pool2d),
+    Operation("relu_max_pool2d_grad", PoolProblem, _relu_max_pool2d_grad),
     _elementwise("relu", make=_signal),
     _elementwise("relu_grad", make=_relu_grad),
     _elementwise("sigmoid", make=_signal),

@@ -52,6 +52,18 @@ for case in (
         functional.max_pool2d_grad(dy, mask, x.shape, **case.options, algorithm="portable"),
         reference.max_pool2d_grad(dy, mask, x.shape, **case.options),
     )
+    results = functional.relu_max_pool2d(
+        x, **case.options, return_mask=True, algorithm="portable"
+    )
+    expected = reference.relu_max_pool2d(x, **case.options, return_mask=True)
+    for got, want in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(
+        functional.relu_max_pool2d_grad(
+            dy, *results[1:], x.shape, **case.options, algorithm="portable"
+        ),
+        reference.relu_max_pool2d_grad(dy, *results[1:], x.shape, **case.options),
+    )
 """
 
 # What the first chunk allocates is what the plan states, or nearly: the input gradient's chunks

@@ -98,6 +98,15 @@ def _labels_probability_grad(p: Any, t: Tensors) -> Tensors:
     return {"dp": dp.div_(len(dp))}
 
 
+def _relu_max_pool2d(p: PoolProblem, t: Tensors) -> Tensors:
+    return _max_pool2d(p, {"x": torch.relu(t["x"])})
+
+
+def _relu_max_pool2d_grad(p: PoolProblem, t: Tensors) -> Tensors:
+    dx = _max_pool2d_grad(p, {**t, "x": t["rectified"]})["dx"]
+    return {"dx": aten.threshold_backward(dx, t["rectified"], 0)}
+
+
 CALLS: dict[str, Call] = {
     "conv2d": _conv2d,
     "conv2d_frozen": _conv2d,
@@ -105,6 +114,8 @@ CALLS: dict[str, Call] = {
     "conv2d_weight_grad": _conv2d_weight_grad,
     "max_pool2d": _max_pool2d,
     "max_pool2d_grad": _max_pool2d_grad,
+    "relu_max_pool2d": _relu_max_pool2d,
+    "relu_max_pool2d_grad": _relu_max_pool2d_grad,
     "dense": lambda p, t: {"y": F.linear(t["x"], t["w"], t["b"])},
     "dense_input_grad": lambda p, t: {"dx": t["dy"] @ t["w"]},
     "dense_weight_grad": lambda p, t: {"dw": t["dy"].t() @ t["x"], "db": t["dy"].sum(0)},
@@ -142,7 +153,8 @@ CALLS: dict[str, Call] = {
 def _tensors(case: Case, arrays: Arrays, channels_last: bool) -> Tensors:
     """Arrays as tensors of one memory format, and what the operators want besides."""
     p = case.problem
-    tensors: Tensors = {n: torch.from_numpy(a) for n, a in arrays.items() if n != "mask"}
+    ours = ("mask", "passes")
+    tensors: Tensors = {n: torch.from_numpy(a) for n, a in arrays.items() if n not in ours}
     if isinstance(p, ConvProblem):
         shapes = {"x": p.geometry.input_shape, "w": p.geometry.weight_shape}
         for name, shape in shapes.items():
@@ -154,6 +166,9 @@ def _tensors(case: Case, arrays: Arrays, channels_last: bool) -> Tensors:
                 tensors[name] = tensor.contiguous(memory_format=kind)
     if case.operation == "max_pool2d_grad" and isinstance(p, PoolProblem):
         tensors["indices"] = aten.max_pool2d_with_indices(tensors["x"], *_window(p))[1]
+    if case.operation == "relu_max_pool2d_grad" and isinstance(p, PoolProblem):
+        tensors["rectified"] = torch.relu(tensors["x"])
+        tensors["indices"] = aten.max_pool2d_with_indices(tensors["rectified"], *_window(p))[1]
     if case.operation == "binary_cross_entropy_grad":
         tensors["one"] = torch.ones((), dtype=getattr(torch, case.dtype))
     return tensors

@@ -1,11 +1,21 @@
-"""What the vector kernels of pooling share: a task's planes, refusals, bad masks."""
+"""What the vector kernels of pooling share: a task's planes, refusals, bad masks, ReLU.
+
+ReLU and pooling in one pass: z goes in, y = max relu(z) comes out. If a cell of the window is above
+zero (or NaN), the maximum of z is that of relu(z), and where it is. If none is, all of relu(z) is
+zero and the first cell wins; if its z is negative, relu lets no gradient pass. So the first cell's
+relu(z) starts as the best, with a code of its own for a negative z; nothing but a number above zero
+replaces it, for which relu need not be taken. `passes` is 0 where that code is left, else 1.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from fastcnn.geometry import Pool2dGeometry
 from fastcnn.kernels.cpu.jit import config, exact
+from fastcnn.kernels.cpu.threads import launch
 
 # Elements of the input per task: small planes share one, because a task costs 10 ns and the
 # scratch memory of one more.
@@ -21,6 +31,11 @@ COPY_BYTES = 8e9
 # Cells that a window may have, so that a bit of an int32 is left that stands for none.
 MOST_CELLS = 31
 _NO_CODE = np.int32(MOST_CELLS)
+
+# Added to the code of a maximum that is negative before ReLU; above every window's codes.
+DEAD = np.int32(128)
+# In place of `passes` where there is no ReLU.
+NO_PASSES = np.empty(0, np.uint8)
 
 
 def planes_per_task(g: Pool2dGeometry) -> int:
@@ -85,3 +100,30 @@ def count_strays(mask, start, allowed):
         code = min(np.int32(codes[i]), _NO_CODE)
         strays += np.int32(1) - ((allowed[i] >> code) & np.int32(1))
     return strays
+
+
+def run(
+    prepared: tuple[Any, ...], g: Pool2dGeometry,
+    x: np.ndarray, y: np.ndarray, mask: np.ndarray, passes: np.ndarray,
+) -> None:  # fmt: skip
+    """Launch a forward chunk; `prepared` holds it, how many tasks, and its tables."""
+    chunk, count, *tables = prepared
+    launch(
+        chunk, count, g.bytes(x.itemsize),
+        x.reshape(-1), y.reshape(-1), mask.reshape(-1), passes.reshape(-1), *tables,
+    )  # fmt: skip
+
+
+def run_grad(
+    prepared: tuple[Any, ...], g: Pool2dGeometry,
+    dy: np.ndarray, mask: np.ndarray, passes: np.ndarray, dx: np.ndarray,
+) -> int:  # fmt: skip
+    """Launch a gradient's chunk; returns how many mask entries name no cell of the input."""
+    chunk, count, allowed, shape = prepared
+    strays = np.zeros(g.N * g.C, np.int64)
+    launch(
+        chunk, count, g.bytes(dy.itemsize),
+        dy.reshape(-1), mask.reshape(-1), passes.reshape(-1), dx.reshape(-1),
+        allowed, strays, shape,
+    )  # fmt: skip
+    return int(strays.sum())

@@ -2,6 +2,7 @@
 
     forward    Y[p, q] = max over (r, s) of X[p*sh + r, q*sw + s], M[p, q] = r*S + s
     gradient   dX[p*sh + r, q*sw + s] = dY[p, q] where M[p, q] = r*S + s, else 0
+    with ReLU  Y = max relu(X), and dX is the gradient with respect to X: see pool_planes.py
 
 That is the 2x2 window with stride 2 above all. A row of outputs is done in blocks of vectors, the
 last of which overlaps the one before: doing an output twice is harmless, and no row has a remainder
@@ -21,14 +22,17 @@ from fastcnn.geometry import Pool2dGeometry
 from fastcnn.kernels.cpu.jit import exact
 from fastcnn.kernels.cpu.pool_planes import (
     COPY_BYTES,
+    DEAD,
+    NO_PASSES,
     ROWS_AHEAD,
     allowed_codes,
     cannot_serve,
     count_strays,
     numbers,
+    run,
+    run_grad,
     tasks,
 )
-from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.vectors import (
     add,
     beats,
@@ -46,20 +50,26 @@ from fastcnn.kernels.cpu.vectors import (
 
 
 @lru_cache(maxsize=64)
-def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
+def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
     """Compile for a window, its strides and the lanes that a row of outputs fills."""
 
     span = lanes * sw
 
     @exact
-    def max_tiles(task, x, y, mask, g):
+    def max_tiles(task, x, y, mask, passes, g):
         H, W, P, Q = g[2], g[3], g[4], g[5]
         lowest, first = splat(x.dtype.type(-np.inf), lanes), splat(np.int32(0), lanes)
+        zero, one = splat(x.dtype.type(0), lanes), splat(np.int32(1), lanes)
+        dead = splat(DEAD, lanes)
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
             for p in range(P):
                 for block in range(0, Q, lanes):
                     q = min(block, Q - lanes)
                     best, where = lowest, first
+                    if relu:
+                        v = load_step(x, (plane * H + p * sh) * W + q * sw, sw, lanes)
+                        negative = beats(zero, v)
+                        best, where = select(negative, zero, v), select(negative, dead, first)
                     for r in range(R):
                         row = (plane * H + p * sh + r) * W
                         prefetch_to_read(x, row + ROWS_AHEAD * W + q * sw, span)
@@ -68,6 +78,10 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
                             wins = beats(v, best)
                             best = select(wins, v, best)
                             where = select(wins, splat(np.int32(r * S + s), lanes), where)
+                    if relu:
+                        none = equal(where, dead)
+                        store(passes, (plane * P + p) * Q + q, select(none, first, one))
+                        where = select(none, first, where)
                     store(y, (plane * P + p) * Q + q, best)
                     store(mask, (plane * P + p) * Q + q, where)
 
@@ -75,15 +89,16 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
+def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
     """Compile for a window, its strides and the lanes that a row of outputs fills."""
 
     span = lanes * sw
 
     @exact
-    def max_tiles_grad(task, dy, mask, dx, allowed, strays, g):
+    def max_tiles_grad(task, dy, mask, passes, dx, allowed, strays, g):
         H, W, P, Q = g[2], g[3], g[4], g[5]
         zero = splat(dy.dtype.type(0), lanes)
+        none, dead = splat(np.int32(0), lanes), splat(DEAD, lanes)
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
             strays[plane] = count_strays(mask, plane * P * Q, allowed)
             for p in range(P):
@@ -93,6 +108,9 @@ def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int) -> Any:
                         q = min(block, Q - lanes)
                         prefetch_to_write(dx, row + ROWS_AHEAD * W + q * sw, span)
                         code = load(mask, (plane * P + p) * Q + q, lanes)
+                        if relu:
+                            kept = load(passes, (plane * P + p) * Q + q, lanes)
+                            code = select(equal(kept, none), dead, code)
                         # -0 becomes 0, as it does where it is added to a cleared array
                         v = add(load(dy, (plane * P + p) * Q + q, lanes), zero)
                         even = odd = zero
@@ -134,31 +152,37 @@ def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _forward(g: Pool2dGeometry) -> tuple[Any, ...]:
-    return _max_chunk(widest(g.Q), g.R, g.S, *g.stride), tasks(g), numbers(g)
+def _forward(g: Pool2dGeometry, relu: bool) -> tuple[Any, ...]:
+    return _max_chunk(widest(g.Q), g.R, g.S, *g.stride, relu), tasks(g), numbers(g)
 
 
 @lru_cache(maxsize=256)
-def _gradient(g: Pool2dGeometry) -> tuple[Any, ...]:
-    chunk = _max_grad_chunk(widest(g.Q), g.R, g.S, *g.stride)
+def _gradient(g: Pool2dGeometry, relu: bool) -> tuple[Any, ...]:
+    chunk = _max_grad_chunk(widest(g.Q), g.R, g.S, *g.stride, relu)
     return chunk, tasks(g), allowed_codes(g), numbers(g)
 
 
 def max_pool2d(geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> None:
     """y and mask, written whole; x (N, C, H, W), y and mask (N, C, P, Q)."""
-    chunk, count, shape = _forward(geometry)
-    work = geometry.bytes(x.itemsize)
-    launch(chunk, count, work, x.reshape(-1), y.reshape(-1), mask.reshape(-1), shape)
+    run(_forward(geometry, False), geometry, x, y, mask, NO_PASSES)
 
 
 def max_pool2d_grad(
     geometry: Pool2dGeometry, dy: np.ndarray, mask: np.ndarray, dx: np.ndarray
 ) -> int:
     """dx, written whole; returns how many mask entries name no cell of the input."""
-    chunk, count, allowed, shape = _gradient(geometry)
-    strays = np.zeros(geometry.N * geometry.C, np.int64)
-    launch(
-        chunk, count, geometry.bytes(dy.itemsize),
-        dy.reshape(-1), mask.reshape(-1), dx.reshape(-1), allowed, strays, shape,
-    )  # fmt: skip
-    return int(strays.sum())
+    return run_grad(_gradient(geometry, False), geometry, dy, mask, NO_PASSES, dx)
+
+
+def relu_max_pool2d(
+    geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray, passes: np.ndarray
+) -> None:
+    """As `max_pool2d` of relu(x); passes, written whole, y's shape."""
+    run(_forward(geometry, True), geometry, x, y, mask, passes)
+
+
+def relu_max_pool2d_grad(
+    geometry: Pool2dGeometry, dy: np.ndarray, mask: np.ndarray, passes: np.ndarray, dx: np.ndarray
+) -> int:
+    """As `max_pool2d_grad`, but with respect to the x of `relu_max_pool2d`."""
+    return run_grad(_gradient(geometry, True), geometry, dy, mask, passes, dx)

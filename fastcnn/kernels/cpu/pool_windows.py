@@ -4,6 +4,7 @@
                Y[p, q] = max over r of m[p*sh - top + r, q]
     gradient   dX[i*sh - top + c, j*sw - left + d] =
                    sum over t, u of dY[i-t, j-u] where M[i-t, j-u] = (c + sh*t)*S + d + sw*u
+    with ReLU  Y = max relu(X), and dX is the gradient with respect to X: see pool_planes.py
 
 Rows of m are kept until no window needs them, so X is read once and in order: whole windows taken
 straight from X took five times as long in float64 beyond the caches. The gradient is gathered, not
@@ -25,15 +26,19 @@ from fastcnn.geometry import Pool2dGeometry
 from fastcnn.kernels.cpu.jit import exact
 from fastcnn.kernels.cpu.pool_planes import (
     COPY_BYTES,
+    DEAD,
+    NO_PASSES,
     ROWS_AHEAD,
     allowed_codes,
     cannot_serve,
     count_strays,
     numbers,
+    run,
+    run_grad,
     tasks,
 )
-from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.vectors import (
+    above,
     add,
     beats,
     copy_row,
@@ -59,14 +64,15 @@ _NOWHERE = 255
 
 
 @lru_cache(maxsize=64)
-def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, padded: bool) -> Any:
+def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, padded: bool, relu: bool) -> Any:
     """Compile for a window; `padded` if some windows begin left or end right of the image."""
     span = lanes * sw  # elements of a row that a block of vectors needs
 
     @exact
-    def max_windows(task, x, y, mask, starts, g):
+    def max_windows(task, x, y, mask, passes, starts, g):
         H, W, P, Q, top, left = g[2], g[3], g[4], g[5], g[10], g[11]
-        lowest = splat(x.dtype.type(-np.inf), lanes)
+        lowest, zero = splat(x.dtype.type(-np.inf), lanes), splat(x.dtype.type(0), lanes)
+        dead, none, one = splat(DEAD, lanes), splat(np.int32(0), lanes), splat(np.int32(1), lanes)
         values, codes = np.empty(R * Q, x.dtype), np.empty(R * Q, np.uint8)
         # A row is copied one row before it is needed: reading what was just written waits for it.
         length = max(left + W, (Q - 1) * sw + S)
@@ -89,29 +95,42 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, padded: bool) -> An
                     for block in range(0, Q, lanes):
                         q = min(block, Q - lanes)
                         prefetch_to_read(x, soon + q * sw, span)
-                        best, where = lowest, load(starts, q, lanes)
+                        start = load(starts, q, lanes)
+                        best, where, first_cell = lowest, start, lowest
                         for s in range(S):
                             v = load_step(source, row + q * sw + s, sw, lanes)
                             wins = beats(v, best)
                             best = select(wins, v, best)
                             where = select(wins, splat(np.int32(s), lanes), where)
+                            if relu and (padded or s == 0):
+                                here = equal(start, splat(np.int32(s), lanes))
+                                first_cell = select(here, v, first_cell)
+                        if relu:
+                            negative, wins = beats(zero, first_cell), beats(best, zero)
+                            best = select(wins, best, select(negative, zero, first_cell))
+                            code = select(negative, add(start, dead), start)
+                            where = select(wins, where, code)
                         store(values, kept + q, best)
                         store(codes, kept + q, where)
                 done = last
                 for block in range(0, Q, lanes):
                     q = min(block, Q - lanes)
-                    code = (first - p * sh + top) * S
+                    offset = (first - p * sh + top) * S
                     kept = first % R * Q + q
                     best = load(values, kept, lanes)
-                    where = add(load(codes, kept, lanes), splat(np.int32(code), lanes))
+                    where = add(load(codes, kept, lanes), splat(np.int32(offset), lanes))
                     for h in range(first + 1, last):
-                        code += S
+                        offset += S
                         kept = h % R * Q + q
                         v = load(values, kept, lanes)
                         wins = beats(v, best)
                         best = select(wins, v, best)
-                        here = add(load(codes, kept, lanes), splat(np.int32(code), lanes))
+                        here = add(load(codes, kept, lanes), splat(np.int32(offset), lanes))
                         where = select(wins, here, where)
+                    if relu:
+                        lost = above(where, splat(np.int32(DEAD - 1), lanes))
+                        store(passes, (plane * P + p) * Q + q, select(lost, none, one))
+                        where = select(lost, add(where, splat(np.int32(-DEAD), lanes)), where)
                     store(y, (plane * P + p) * Q + q, best)
                     store(mask, (plane * P + p) * Q + q, where)
 
@@ -119,13 +138,13 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, padded: bool) -> An
 
 
 @lru_cache(maxsize=64)
-def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int) -> Any:
+def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
     """Compile for a window; `few` lanes fit a row of outputs and of inputs."""
     up, across = (R - 1) // sh, (S - 1) // sw  # further windows that hold a cell
     span = _LANES * sh * sw  # elements of dX that a block of vectors makes
 
     @exact
-    def max_windows_grad(task, dy, mask, dx, allowed, strays, g):
+    def max_windows_grad(task, dy, mask, passes, dx, allowed, strays, g):
         H, W, P, Q, top, left = g[2], g[3], g[4], g[5], g[10], g[11]
         rows = (H + top + sh - 1) // sh  # values of i
         width = across + max(Q, (W + left + sw - 1) // sw)  # values of j, and what lies left of 0
@@ -136,6 +155,7 @@ def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int) -> Any:
         codes[:] = _NOWHERE
         lines = np.empty(sh * sw * size, dy.dtype)
         zero = splat(dy.dtype.type(0), _LANES)
+        none, nowhere = splat(np.int32(0), few), splat(np.int32(_NOWHERE), few)
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
             strays[plane] = count_strays(mask, plane * P * Q, allowed)
             for i0 in range(0, rows, strip):
@@ -145,6 +165,13 @@ def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int) -> Any:
                     if 0 <= p < P:
                         copy_row(dy, (plane * P + p) * Q, values, to, Q, few)
                         copy_row(mask, (plane * P + p) * Q, codes, to, Q, few)
+                        if relu:
+                            for block in range(0, Q, few):
+                                q = min(block, Q - few)
+                                code = load(mask, (plane * P + p) * Q + q, few)
+                                kept = load(passes, (plane * P + p) * Q + q, few)
+                                code = select(equal(kept, none), nowhere, code)
+                                store(codes, to + q, code)
                     else:
                         codes[to : to + Q] = _NOWHERE
                 soon = (plane * H + i0 * sh - top) * W
@@ -199,7 +226,7 @@ def _reaches_out(g: Pool2dGeometry) -> bool:
 def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
     """Bytes of scratch memory that a thread needs."""
     (sh, sw), (top, _, left, _) = g.stride, g.padding
-    if operation == "max_pool2d":
+    if not operation.endswith("_grad"):
         lines = 2 * max(left + g.W, (g.Q - 1) * sw + g.S) if _reaches_out(g) else 0
         return g.R * g.Q * (itemsize + 1) + lines * itemsize
     width = (g.S - 1) // sw + max(g.Q, -(-(g.W + left) // sw))
@@ -209,34 +236,40 @@ def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def _forward(g: Pool2dGeometry) -> tuple[Any, ...]:
-    chunk = _max_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride, _reaches_out(g))
+def _forward(g: Pool2dGeometry, relu: bool) -> tuple[Any, ...]:
+    chunk = _max_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride, _reaches_out(g), relu)
     # First column of each window that lies inside: it stays chosen if all are -inf.
     starts = np.maximum(g.padding[2] - np.arange(g.Q) * g.stride[1], 0).astype(np.int32)
     return chunk, tasks(g), starts, numbers(g)
 
 
 @lru_cache(maxsize=256)
-def _gradient(g: Pool2dGeometry) -> tuple[Any, ...]:
-    chunk = _max_grad_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride)
+def _gradient(g: Pool2dGeometry, relu: bool) -> tuple[Any, ...]:
+    chunk = _max_grad_chunk(widest(min(g.Q, g.W)), g.R, g.S, *g.stride, relu)
     return chunk, tasks(g), allowed_codes(g), numbers(g)
 
 
 def max_pool2d(geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray) -> None:
     """y and mask, written whole; x (N, C, H, W), y and mask (N, C, P, Q)."""
-    chunk, count, starts, shape = _forward(geometry)
-    work = geometry.bytes(x.itemsize)
-    launch(chunk, count, work, x.reshape(-1), y.reshape(-1), mask.reshape(-1), starts, shape)
+    run(_forward(geometry, False), geometry, x, y, mask, NO_PASSES)
 
 
 def max_pool2d_grad(
     geometry: Pool2dGeometry, dy: np.ndarray, mask: np.ndarray, dx: np.ndarray
 ) -> int:
     """dx, written whole; returns how many mask entries name no cell of the input."""
-    chunk, count, allowed, shape = _gradient(geometry)
-    strays = np.zeros(geometry.N * geometry.C, np.int64)
-    launch(
-        chunk, count, geometry.bytes(dy.itemsize),
-        dy.reshape(-1), mask.reshape(-1), dx.reshape(-1), allowed, strays, shape,
-    )  # fmt: skip
-    return int(strays.sum())
+    return run_grad(_gradient(geometry, False), geometry, dy, mask, NO_PASSES, dx)
+
+
+def relu_max_pool2d(
+    geometry: Pool2dGeometry, x: np.ndarray, y: np.ndarray, mask: np.ndarray, passes: np.ndarray
+) -> None:
+    """As `max_pool2d` of relu(x); passes, written whole, y's shape."""
+    run(_forward(geometry, True), geometry, x, y, mask, passes)
+
+
+def relu_max_pool2d_grad(
+    geometry: Pool2dGeometry, dy: np.ndarray, mask: np.ndarray, passes: np.ndarray, dx: np.ndarray
+) -> int:
+    """As `max_pool2d_grad`, but with respect to the x of `relu_max_pool2d`."""
+    return run_grad(_gradient(geometry, True), geometry, dy, mask, passes, dx)

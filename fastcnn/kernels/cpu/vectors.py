@@ -165,6 +165,15 @@ def _equal_typer(typingctx, a, b):
     return Vector(types.boolean, a.lanes)(a, b), codegen
 
 
+def _above_typer(typingctx, a, b):
+    """above(a, b): a > b, of integers."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.icmp_signed(">", *arguments)
+
+    return Vector(types.boolean, a.lanes)(a, b), codegen
+
+
 def _select_typer(typingctx, condition, a, b):
     """select(condition, a, b): in each lane a where the condition holds, else b."""
 
@@ -230,6 +239,7 @@ store: Any = intrinsic(_store_typer)
 store_pairs: Any = intrinsic(_store_pairs_typer)
 beats: Any = intrinsic(_beats_typer)
 equal: Any = intrinsic(_equal_typer)
+above: Any = intrinsic(_above_typer)
 # prefetch_…(array, i, count): fetch the cache lines of elements i … i+count-1, which may lie beyond
 # the array; `count` is a constant.
 prefetch_to_read: Any = _constants(_prefetch_typer(write=False))
