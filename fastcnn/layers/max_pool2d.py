@@ -89,7 +89,8 @@ class MaxPool2D(Layer):
         `backward` then gives the gradient with respect to z: at z = 0 the derivative of relu is 1.
         Parameters and errors are those of `forward`.
         """
-        result = self.ops.relu_max_pool2d(self._accept(z), *self._window, return_mask=training)
+        z = self._accept(z)
+        result = self.ops.relu_max_pool2d(z, *self._window, return_mask=training)
         if not training:
             return result
         y, mask, passes = result
