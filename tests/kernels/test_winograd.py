@@ -58,14 +58,14 @@ def assert_near(got, want, dtype):
 @dtypes
 def test_close_in_poisoned_memory(case, dtype, monkeypatch):
     """NaN around the arrays is not read, in the result not left, in scratch memory not used."""
-    lines = winograd_blocks._lines
+    lines = winograd_blocks.lines
 
     def poisoned(size, kind):
         memory = lines(size, kind)
         memory.fill(np.nan)
         return memory
 
-    monkeypatch.setattr(winograd_blocks, "_lines", poisoned)
+    monkeypatch.setattr(winograd_blocks, "lines", poisoned)
     g = geometry_of(case)
     x, w, dy = arrays(case, dtype)
     rng = np.random.default_rng(2)

@@ -90,14 +90,14 @@ class Emitter:
     def _splat(self, value, kind):
         undefined = ir.Constant(kind, ir.Undefined)
         first = self.builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
-        everywhere = ir.Constant(ir.VectorType(_LANE, self.lanes), [0] * self.lanes)
+        everywhere = ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count)
         return self.builder.shuffle_vector(first, undefined, everywhere)
 
     def _call(self, name, result, arguments):
         """Call LLVM's intrinsic of this name for vectors of this length."""
         kind = "f32" if self.element_bytes == 4 else "f64"
         signature = ir.FunctionType(result, [argument.type for argument in arguments])
-        name = f"llvm.{name}".format(vector=f"v{self.lanes}{kind}")
+        name = f"llvm.{name}".format(vector=f"v{self.lanes}{kind}", element=kind)
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, arguments)
 
@@ -172,6 +172,31 @@ class Emitter:
         kind = ir.VectorType(self.element, lanes)
         place = self.builder.bitcast(pointer, kind.as_pointer())
         return self.builder.load(place, align=self.element_bytes, typ=kind)
+
+    def part_between(self, first, bound, lanes):
+        """Mask of `lanes` lanes: those l for which 0 <= first + l < bound."""
+        kind = ir.VectorType(_LANE, lanes)
+        numbers = ir.Constant(kind, list(range(lanes)))
+        first, bound = (self._splat(self.builder.trunc(n, _LANE), kind) for n in (first, bound))
+        return self.builder.icmp_unsigned("<", self.builder.add(first, numbers), bound)
+
+    def masked_part(self, pointer, mask):
+        """As `masked_load`, a vector of as many lanes as the mask has; zero in the others."""
+        kind = ir.VectorType(self.element, mask.type.count)
+        zero, align = ir.Constant(kind, [0.0] * kind.count), ir.Constant(_LANE, self.element_bytes)
+        name = f"masked.load.v{kind.count}{{element}}.p0"
+        return self._call(name, kind, [pointer, align, mask, zero])
+
+    def magnitude(self, vector):
+        """The bits of |vector| as integers: ordered as the numbers are, infinity and NaN last."""
+        whole = ir.IntType(8 * self.element_bytes)
+        kind = ir.VectorType(whole, self.lanes)
+        but_sign = ir.Constant(kind, [2 ** (whole.width - 1) - 1] * self.lanes)
+        return self.builder.and_(self.builder.bitcast(vector, kind), but_sign)
+
+    def larger(self, a, b):
+        """Lane by lane the larger of integers."""
+        return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
 
     def evens(self, low, high):
         """Lanes 0, 2, 4 … of two vectors in a row."""
@@ -327,23 +352,24 @@ def tile_product(element, lanes, rows, vectors):
     return intrinsic(typer)
 
 
-def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start):
-    """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of b[k*b_step …]."""
+def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None):
+    """start[row*vectors + v] += sum over k of a[k*a_step + row] * vector v of b[k*b_step …]."""
     runs = [(emit.at(b, emit.index(v * emit.lanes)), None, None) for v in range(vectors)]
-    return multiply_runs(emit, depth, a, runs, b_step, rows, start)
+    return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step)
 
 
-def multiply_runs(emit, depth, a, runs, step, rows, start):
-    """start[row*vectors + v] += sum over k of a[k*rows + row] * vector v of B's row k.
+def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None):
+    """start[row*vectors + v] += sum over k of a[k*a_step + row] * vector v of B's row k.
 
     runs[v] = (first, second, mask): lanes of the mask come from first[k*step …], the others from
     second[k*step …]; without a mask all from first. Emits a loop of `depth` rounds, at least one,
     and returns the totals: per round one or two loads for each vector of B, `rows` broadcasts of A,
-    a multiply-add for each total, all totals in registers.
+    a multiply-add for each total, all totals in registers. A is packed where no a_step is given.
     """
     builder, vectors = emit.builder, len(runs)
+    a_step = emit.index(rows) if a_step is None else a_step
     with emit.loop(depth, start) as loop:
-        row_of_a = emit.at(a, builder.mul(loop.number, emit.index(rows)))
+        row_of_a = emit.at(a, builder.mul(loop.number, a_step))
         row_of_b = builder.mul(loop.number, step)
         bs = []
         for first, second, mask in runs:

@@ -271,7 +271,7 @@ def tabulate(
     )  # fmt: skip
 
 
-def _lines(size: int, dtype: np.dtype) -> np.ndarray:
+def lines(size: int, dtype: np.dtype) -> np.ndarray:
     """An array that begins with a cache line, for vectors that do not straddle two."""
     line = 64 // dtype.itemsize
     whole = np.empty(size + line, dtype)
@@ -280,7 +280,7 @@ def _lines(size: int, dtype: np.dtype) -> np.ndarray:
 
 def pack(p: Winograd, w: np.ndarray) -> np.ndarray:
     """U of the weights, in the order in which the product reads it."""
-    u = _lines(p.u_size, w.dtype)
+    u = lines(p.u_size, w.dtype)
     launch(
         _weights_chunk, p.groups * len(p.panels), u.nbytes,
         w.reshape(-1), u, p.panels, p.weights,
@@ -292,7 +292,7 @@ def run(
     p: Winograd, x: np.ndarray, u: np.ndarray, bias: np.ndarray, relu: bool, y: np.ndarray
 ) -> bool:
     """Write the result; False if some of it is not finite, and must be computed directly."""
-    v = _lines(p.v_size, x.dtype)
+    v = lines(p.v_size, x.dtype)
     # In an array that NumPy fills and every result hangs on: so no tape of launches (replay.py) is
     # kept, which could not repeat the decision below.
     numbers = np.array([0, 0 if relu else -np.inf], x.dtype)

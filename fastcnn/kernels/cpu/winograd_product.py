@@ -61,11 +61,12 @@ weights_4: Any = _weights(4)
 weights_2: Any = _weights(2)
 
 
-def emit_panel(emit, rows, vectors, sizes, pointers, accumulate):
+def emit_panel(emit, rows, vectors, sizes, pointers, accumulate, a_step=None):
     """C[row, j] = (C[row, j] if accumulate else 0)
-                   + sum over k < depth of a[k*rows + row] * b[k*b_step + j]   j < vectors * lanes
+                   + sum over k < depth of a[k*a_step + row] * b[k*b_step + j]   j < vectors * lanes
 
-    C's rows are c_step apart; sizes are (depth, b_step, c_step), depth at least 1.
+    C's rows are c_step apart; sizes are (depth, b_step, c_step), depth at least 1. A is packed
+    where no a_step is given.
     """
     builder = emit.builder
     depth, b_step, c_step = sizes
@@ -82,7 +83,7 @@ def emit_panel(emit, rows, vectors, sizes, pointers, accumulate):
         total.add_incoming(emit.zero(), before)
         total.add_incoming(value, during)
         start.append(total)
-    totals = multiply_tile(emit, depth, a, b, b_step, rows, vectors, start)
+    totals = multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step)
     for place, total in zip(places, totals, strict=True):
         emit.store(total, place)
 

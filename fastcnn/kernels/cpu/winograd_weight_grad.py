@@ -1,0 +1,387 @@
+"""The weight gradient of 3 x 3 filters at stride 1 by Winograd's F(3 x 3, 4 x 4).
+
+    dW[k, c] = A^T [sum over tiles t of (G dY[k, t] G^T) * (B^T X[c, t] B)] A
+
+dY is cut into tiles of 4 x 4, each of which moves over 6 x 6 of X: 36 products in the place of 144.
+Of each of the 36 points p a matrix product over tiles is left; A^T … A is done once, at the end.
+
+    for each part of the channels and filters: up to 512 of each
+        for each chunk of tiles (of all images, row by row)
+            transforms    V[p][t, c] and Y[p][t, k], which stay in the last cache
+            products      M[p][k, c] += sum over t of Y[p][t, k] V[p][t, c]
+        fold              dW = A^T M A
+
+V and Y stand in panels as wide as a register tile and a block of filters are. The order of every
+sum follows from the geometry alone: bits do not depend on threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from fastcnn.geometry import Conv2dGeometry
+from fastcnn.kernels.cpu import gemm_weight_grad
+from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.microkernel import cover, padded
+from fastcnn.kernels.cpu.product_tables import blocks_of, even
+from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.tiled_product import NO_UNIT
+from fastcnn.kernels.cpu.units import known_unit, vector_unit
+from fastcnn.kernels.cpu.vectors import copy_row
+from fastcnn.kernels.cpu.winograd_blocks import lines
+from fastcnn.kernels.cpu.winograd_channels import (
+    GROWTH,
+    fold,
+    short_outer,
+    spread_dy,
+    spread_x,
+    tall_outer,
+)
+
+POINTS = 36
+# Filters and columns of panels of channels of a block of M.
+FILTERS = 64
+PANELS = 2
+# Channels and filters of a part: M takes 38 MB in float32.
+PART = 512
+# Bytes of V and Y of a chunk.
+CHUNK = 4 << 20
+# Most bytes of V and Y where all tiles are one chunk and M is never stored.
+WHOLE = 32 << 20
+# Blocks that keep a few threads evenly busy.
+FEW_BLOCKS = 16
+# Spans of a chunk's rows of tiles that are transformed by tasks of their own.
+SPANS = 4
+# Elements between what would otherwise lie a power of two apart, in the same few cache sets:
+# folding M took 119 ns instead of 32 for 16 channels.
+LINE = 16
+# Operations per channel and tile of a transform, and per sum of M that is folded.
+TRANSFORM, FOLD = 400, 20
+# The contract of every transformed convolution: larger inputs are left to direct ones.
+LARGEST = 1e30
+AGAIN = "inputs are not finite, or so large that sums might overflow: computed by implicit GEMM"
+
+
+@kernel
+def _copy_rows(strip, channel_step, source, o, plane, channels, n, lanes):
+    """n elements from source[o] on of some channels' planes; the last ones as often as it takes."""
+    for c in range(lanes):
+        at, to = o + min(c, channels - 1) * plane, c * channel_step
+        if n >= 16:
+            copy_row(source, at, strip, to, n, 16)
+        else:
+            for i in range(n):
+                strip[to + i] = source[at + i]
+
+
+@kernel
+def _transform_chunk(task, x, dy, v, y, peaks, part, first, rows, g):
+    """`lanes` channels or filters over a span of the chunk's rows of tiles."""
+    C, H, W, K, P, Q, top, left = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
+    tile_rows, tile_columns, lanes, columns, filters = g[8], g[9], g[10], g[11], g[12]
+    span, tiles, v_step, y_step, strip_size = g[13], g[14], g[15], g[16], g[17]
+    c0, c1, k0, k1 = part[0], part[1], part[2], part[3]
+    spans = (tiles // tile_columns + span - 1) // span  # also where a last chunk has fewer rows
+    group, number = divmod(task, spans)
+    x_groups = (c1 - c0 + lanes - 1) // lanes
+    strip = np.empty(strip_size, x.dtype)
+    step = strip_size // lanes
+    of_x = group < x_groups
+    at = group * lanes if of_x else (group - x_groups) * lanes
+    channels = min(lanes, c1 - c0 - at if of_x else k1 - k0 - at)
+    for r in range(number * span, min(rows, (number + 1) * span)):
+        n, i = divmod(first + r, tile_rows)
+        # the rows that there are go to the strip
+        if of_x:
+            h = i * 4 - top
+            h0 = min(H, max(0, h))
+            s = ((n * C + c0 + at) * H + h0) * W
+            some = (min(H, h + 6) - h0) * W
+            _copy_rows(strip, step, x, s, H * W, channels, some, lanes)
+            panel, lane = divmod(at, columns)
+            o = (panel * tiles + r * tile_columns) * columns + lane
+            spread_x(
+                tile_columns, strip, -h0 * W, step, H, W, h, -left, v, o, columns, v_step, peaks,
+                task * lanes, x, s + some, H * W,
+            )  # fmt: skip
+        else:
+            h = i * 4
+            s = ((n * K + k0 + at) * P + h) * Q
+            some = (min(P, h + 4) - h) * Q
+            _copy_rows(strip, step, dy, s, P * Q, channels, some, lanes)
+            panel, lane = divmod(at, filters)
+            o = (panel * tiles + r * tile_columns) * filters + lane
+            spread_dy(
+                tile_columns, strip, -h * Q, step, P, Q, h, 0, y, o, filters, y_step, peaks,
+                task * lanes, dy, s + some, P * Q,
+            )  # fmt: skip
+
+
+@kernel
+def _multiply(v, y, m, in_v, in_y, in_m, depth, panels, heights, g, accumulate):
+    """One point of one block of M."""
+    columns, filters, tiles = g[11], g[12], g[14]
+    tall, short = g[18], g[19]
+    height = heights[0] * tall + heights[1] * short
+    for panel in range(panels):
+        b, c = in_v + panel * tiles * columns, in_m + panel * height * columns
+        for i in range(heights[0]):
+            row = i * tall
+            tall_outer(
+                depth, y, in_y + row, filters, v, b, columns, m, c + row * columns, accumulate
+            )
+        for i in range(heights[1]):
+            row = heights[0] * tall + i * short
+            short_outer(
+                depth, y, in_y + row, filters, v, b, columns, m, c + row * columns, accumulate
+            )
+
+
+@kernel
+def _fold(m, in_m, dw, height, k0, k1, c0, c1, nothing, g):
+    """dW of filters k0 … k1-1 and channels c0 … c1-1 from a block of M."""
+    C, lanes, columns, m_step = g[0], g[10], g[11], g[20]
+    some = np.empty(lanes * 9, m.dtype)
+    for k in range(k0, k1):
+        for c in range(c0, c1, lanes):
+            panel, lane = divmod(c - c0, columns)
+            at = in_m + (panel * height + k - k0) * columns + lane
+            o = (k * C + c) * 9
+            all_lanes = c + lanes <= c1
+            target, t = (dw, o) if all_lanes else (some, 0)
+            fold(m, at, m_step, target, t)
+            if not all_lanes:
+                dw[o : o + (c1 - c) * 9] = some[: (c1 - c) * 9]
+    dw[(k0 * C + c0) * 9] += nothing[0]
+
+
+@kernel
+def _block(number, part, g):
+    """Which panels and filters a block of M has."""
+    columns, filters, panels = g[11], g[12], g[21]
+    c0, c1, k0, k1 = part[0], part[1], part[2], part[3]
+    i, j = divmod(number, (k1 - k0 + filters - 1) // filters)
+    first = i * panels
+    c = c0 + first * columns
+    k = k0 + j * filters
+    return first, j, c, min(c1, c + panels * columns), k, min(k1, k + filters)
+
+
+@kernel
+def _product_chunk(
+    task, v, y, m, dw, part, heights, nothing, depth, alone, accumulate, g
+):  # fmt: skip
+    """One point of one block; or, alone, all points of a block, whose M is not kept."""
+    columns, filters, tiles, v_step, y_step = g[11], g[12], g[14], g[15], g[16]
+    m_step = g[20]
+    number, p0 = (task, 0) if alone else divmod(task, POINTS)
+    p1 = POINTS if alone else p0 + 1
+    panel, i, c0, c1, k0, k1 = _block(number, part, g)
+    scratch = np.empty(POINTS * m_step + LINE if alone else 0, v.dtype)
+    # from the beginning of a cache line on
+    to_line = -(scratch.ctypes.data // scratch.itemsize) % LINE
+    target, o = (scratch, to_line) if alone else (m, number * POINTS * m_step)
+    for p in range(p0, p1):
+        in_v = p * v_step + panel * tiles * columns
+        in_y = p * y_step + i * tiles * filters
+        panels = (c1 - c0 + columns - 1) // columns
+        _multiply(
+            v, y, target, in_v, in_y, o + p * m_step, depth, panels, heights[i], g, accumulate
+        )
+    if alone:
+        height = heights[i, 0] * g[18] + heights[i, 1] * g[19]
+        _fold(target, o, dw, height, k0, k1, c0, c1, nothing, g)
+
+
+@kernel
+def _fold_chunk(task, m, dw, part, heights, nothing, g):
+    """One block."""
+    _, i, c0, c1, k0, k1 = _block(task, part, g)
+    height = heights[i, 0] * g[18] + heights[i, 1] * g[19]
+    _fold(m, task * POINTS * g[20], dw, height, k0, k1, c0, c1, nothing, g)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What follows from a geometry; `sizes` are the kernels' g."""
+
+    sizes: np.ndarray
+    # c0, c1, k0, k1; tall and short tiles of each block of filters; blocks of M
+    parts: list[tuple[np.ndarray, np.ndarray, int]]
+    columns: int  # tiles in a row
+    rows: int  # of tiles, of all images
+    some_rows: int  # of a chunk
+    span: int
+    ends: tuple[int, int]  # of V and Y
+    m_size: int  # 0 where M is not kept
+    scratch: int  # bytes that a task allocates
+    shared: int  # bytes of V, Y and M
+
+
+def _apart(n: int) -> int:
+    """At least n, an odd multiple of LINE: steps of that many elements take all cache sets."""
+    return LINE * (blocks_of(n, LINE) | 1)
+
+
+@lru_cache(maxsize=256)
+def _tables(g: Conv2dGeometry, itemsize: int) -> _Tables:
+    unit = known_unit()
+    lanes = unit.lanes(itemsize)
+    columns = lanes * unit.vectors
+    top, _, left, _ = g.padding
+    tile_rows, tile_columns = blocks_of(g.P, 4), blocks_of(g.Q, 4)
+    some_c = lanes * even(blocks_of(g.C, lanes), PART // lanes)
+    some_k = lanes * even(blocks_of(g.K, lanes), PART // lanes)
+    filters = min(FILTERS, some_k)
+    panels = min(PANELS, blocks_of(some_c, columns))
+    wide_c = columns * blocks_of(some_c, columns)
+    wide_k = filters * blocks_of(some_k, filters)
+    blocks = blocks_of(some_c, panels * columns) * blocks_of(some_k, filters)
+    m_step = _apart(padded(filters) * panels * columns)
+    # V and Y of one row of tiles; of all; M
+    row_bytes = POINTS * itemsize * tile_columns * (wide_c + wide_k)
+    rows = g.N * tile_rows
+    m_bytes = blocks * POINTS * m_step * itemsize
+    alone = blocks >= FEW_BLOCKS and rows * row_bytes <= min(WHOLE, m_bytes)
+    most = rows if alone else max(1, max(CHUNK, m_bytes // 2) // row_bytes)
+    some_rows = even(rows, most)
+    tiles = some_rows * tile_columns
+    v_step, y_step = _apart(tiles * wide_c), _apart(tiles * wide_k)
+    strip = lanes * _apart(max(6 * g.W, 4 * g.Q))
+    span = blocks_of(some_rows, SPANS)
+    parts = []
+    for c0 in range(0, g.C, some_c):
+        for k0 in range(0, g.K, some_k):
+            part = (c0, min(g.C, c0 + some_c), k0, min(g.K, k0 + some_k))
+            heights = [cover(min(filters, part[3] - k)) for k in range(k0, part[3], filters)]
+            count = blocks_of(part[1] - c0, panels * columns) * len(heights)
+            parts.append((np.array(part), np.array(heights), count))
+    sizes = (
+        *(g.C, g.H, g.W, g.K, g.P, g.Q, top, left, tile_rows, tile_columns, lanes, columns),
+        *(filters, span, tiles, v_step, y_step, strip),
+        *(unit.rows, unit.short_rows, m_step, panels),
+    )
+    # behind the last filter, a register tile reads on
+    v_size, y_size = POINTS * v_step, POINTS * y_step + LINE * blocks_of(unit.rows, LINE)
+    m_size = 0 if alone else blocks * POINTS * m_step
+    return _Tables(
+        sizes=np.array(sizes),
+        parts=parts,
+        columns=tile_columns,
+        rows=rows,
+        some_rows=some_rows,
+        span=span,
+        ends=(v_size, v_size + y_size),
+        m_size=m_size,
+        scratch=itemsize * (max(strip, POINTS * m_step + LINE) + 9 * lanes),
+        shared=itemsize * (v_size + y_size + m_size),
+    )
+
+
+def _largest(peaks: np.ndarray) -> float:
+    """The largest of numbers whose bits were compared: infinity or NaN if there is one."""
+    bits = np.int32 if peaks.itemsize == 4 else np.int64
+    return float(peaks.view(bits).max().view(peaks.dtype))
+
+
+def _run(g: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> bool:
+    """Whether dw could be found: no input is too large, and no sum can have overflowed."""
+    t = _tables(g, x.itemsize)
+    lanes, alone, spans = int(t.sizes[10]), not t.m_size, blocks_of(t.some_rows, t.span)
+    # one piece: NumPy asks for huge pages from 4 MB on
+    v, y, m = np.split(lines(t.ends[1] + t.m_size, x.dtype), t.ends)
+    # Added to a few sums. NumPy fills it, and the result hangs on it: so no tape of launches
+    # (replay.py) is kept, which could not repeat the decision below.
+    nothing = np.zeros(1, x.dtype)
+    flat_x, flat_dy, flat_dw = x.reshape(-1), dy.reshape(-1), dw.reshape(-1)
+    largest_x = largest_dy = 0.0
+    for part, heights, blocks in t.parts:
+        channels, filters = int(part[1] - part[0]), int(part[3] - part[2])
+        x_tasks, dy_tasks = (spans * blocks_of(n, lanes) for n in (channels, filters))
+        peaks = np.zeros((x_tasks + dy_tasks) * lanes, x.dtype)
+        for first in range(0, t.rows, t.some_rows):
+            rows = min(t.some_rows, t.rows - first)
+            tiles = rows * t.columns
+            launch(
+                _transform_chunk, x_tasks + dy_tasks, TRANSFORM * tiles * (channels + filters),
+                flat_x, flat_dy, v, y, peaks, part, first, rows, t.sizes,
+            )  # fmt: skip
+            launch(
+                _product_chunk, blocks if alone else blocks * POINTS,
+                2 * POINTS * tiles * channels * filters,
+                v, y, m, flat_dw, part, heights, nothing, tiles, alone, first > 0, t.sizes,
+            )  # fmt: skip
+        if not alone:
+            launch(
+                _fold_chunk, blocks, FOLD * channels * filters,
+                m, flat_dw, part, heights, nothing, t.sizes,
+            )  # fmt: skip
+        some_x, some_dy = _largest(peaks[: x_tasks * lanes]), _largest(peaks[x_tasks * lanes :])
+        if not (some_x < LARGEST and some_dy < LARGEST):  # or NaN
+            return False
+        largest_x, largest_dy = max(largest_x, some_x), max(largest_dy, some_dy)
+    tiles = t.rows * t.columns
+    return GROWTH * tiles * largest_x * largest_dy < float(np.finfo(x.dtype).max)
+
+
+def conv2d_weight_grad(
+    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+) -> str | None:
+    """dw, written whole, from x (N, C, H, W) and dy (N, K, P, Q).
+
+    Returns a remark if the result had to be computed in another way.
+    """
+    if not x.size or not dy.size:
+        dw.fill(0)
+    elif not _run(geometry, x, dy, dw):
+        gemm_weight_grad.conv2d_weight_grad(geometry, x, dy, dw)
+        return AGAIN
+    return None
+
+
+def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
+    """Why it cannot serve a geometry; None if it can."""
+    if vector_unit() is None:
+        return NO_UNIT
+    if (g.R, g.S) != (3, 3):
+        return f"it takes 3 x 3 filters, not {g.R} x {g.S}"
+    if g.stride != (1, 1) or g.dilation != (1, 1) or g.groups != 1:
+        return "it takes stride 1, dilation 1 and one group"
+    return None
+
+
+# Measured on one core of a Zen 5 machine, float32; see docs/performance.md. FLOP/s of the products;
+# channels and filters of tiles transformed per second; sums of M folded per second; bytes of M read
+# or written per second; seconds of a launch, and of the smallest call.
+PRODUCT_FLOPS = 205e9
+TRANSFORMED = 110e6
+FOLDED = 300e6
+M_BYTES = 30e9
+LAUNCH = 10e-6
+CALL = 20e-6
+
+
+def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
+    """Seconds on one core: whole tiles multiplied, transforms, M read and written, dW folded."""
+    if not g.N * g.H * g.W:
+        return CALL
+    t, unit = _tables(g, itemsize), known_unit()
+    columns = unit.lanes(itemsize) * unit.vectors
+    tiles, chunks = t.rows * t.columns, blocks_of(t.rows, t.some_rows) * len(t.parts)
+    product = 2 * POINTS * tiles * padded(g.K) * columns * blocks_of(g.C, columns)
+    seconds = product / PRODUCT_FLOPS + tiles * (g.C + g.K) / TRANSFORMED + g.C * g.K / FOLDED
+    moved = 2 * chunks * t.m_size * itemsize / M_BYTES
+    return CALL + 2 * chunks * LAUNCH + itemsize / 4 * seconds + moved
+
+
+def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
+    """Bytes that one thread allocates at the most: a block of M, rows of planes.
+
+    V, Y and M are shared by all threads and not counted: up to 57 MB in float32.
+    """
+    if not g.N * g.H * g.W:
+        return 0
+    return _tables(g, itemsize).scratch
