@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastcnn import functional, reference
+from fastcnn import geometry as geometry_module
+from fastcnn.arguments import Remembered
 from fastcnn.geometry import (
     Conv2dGeometry,
     DenseGeometry,
@@ -254,3 +256,18 @@ def test_geometries_are_frozen():
     g = Conv2dGeometry(1, 1, 4, 4, 1, 2, 2)
     with pytest.raises(AttributeError, match="cannot assign"):
         g.N = 2
+
+
+@pytest.mark.parametrize("wrong", [1.0, True, (1.0, 1), (True, 1)])
+def test_a_repeated_call_does_not_let_a_wrong_type_pass(wrong):
+    right = conv2d_geometry((1, 1, 6, 6), (1, 1, 3, 3), 1)
+    assert conv2d_geometry((1, 1, 6, 6), (1, 1, 3, 3), 1) is right
+    assert conv2d_geometry((1, 1, 6, 6), (1, 1, 3, 3), np.int64(1)) == right
+    with pytest.raises(TypeError, match="stride"):
+        conv2d_geometry((1, 1, 6, 6), (1, 1, 3, 3), wrong)
+
+
+def test_what_is_remembered_is_bounded():
+    for size in range(Remembered._MOST + 10):
+        conv2d_geometry((size, 1, 6, 6), (1, 1, 3, 3))
+    assert len(geometry_module._KNOWN._made) <= Remembered._MOST
