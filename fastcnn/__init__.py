@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fastcnn.kernels.packed import PackedWeight
     from fastcnn.kernels.precision import precision
     from fastcnn.training import Sequential
+    from fastcnn.tuning import autotune
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 _ATTRIBUTES = {
     "PackedWeight": "fastcnn.kernels.packed",
     "Sequential": "fastcnn.training",
+    "autotune": "fastcnn.tuning",
     "get_num_threads": "fastcnn.kernels.cpu.threads",
     "precision": "fastcnn.kernels.precision",
     "set_num_threads": "fastcnn.kernels.cpu.threads",
@@ -59,6 +61,7 @@ __all__ = [
     "PackedWeight",
     "Sequential",
     "__version__",
+    "autotune",
     "datasets",
     "functional",
     "get_num_threads",

@@ -36,6 +36,7 @@ RULES = {
     "datasets": ("files",),
     "files": (),
     "recipes": ("datasets", "networks", "training"),
+    "tuning": ("files", "functional", "geometry", "kernels.plans", "kernels.selection"),
     "verification": ANYTHING,
     "benchmark": ANYTHING,
     "interop": ("functional", "layers", "networks", "training"),

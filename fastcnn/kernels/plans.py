@@ -65,7 +65,20 @@ def _make(problem: Problem, implementation: Implementation) -> Plan:
 @lru_cache(maxsize=_KEPT)
 def _plan(operation: str, geometry: Geometry, dtype: str, in_force: str, algorithm: str) -> Plan:
     problem = Problem(operation, geometry, dtype, in_force)
+    if algorithm == "auto" and _chooser is not None:
+        return _make(problem, _chooser(problem))
     return _make(problem, choose(problem, algorithm))
+
+
+# Who chooses in place of the cost model.
+_chooser: Callable[[Problem], Implementation] | None = None
+
+
+def choose_by(chooser: Callable[[Problem], Implementation] | None) -> None:
+    """Let a function choose the implementation of every problem, once; None: the cost model."""
+    global _chooser
+    _chooser = chooser
+    _plan.cache_clear()
 
 
 class CannotServe(ValueError):
