@@ -21,6 +21,17 @@ CASES = [
     ConvCase(1, 8, 9, 10, 4, 1, 1, 3, 0, 1, 1),
     ConvCase(2, 24, 15, 14, 20, 3, 2, (2, 1), 2, 2, 4),
     ConvCase(2, 300, 1, 1, 33, 1, 1, 1, 0, 1, 1),
+    # read in place: the last tile would end beyond x; rows that a tile straddles
+    ConvCase(3, 5, 9, 23, 14, 1, 1, 1, 0, 1, 1),
+    ConvCase(2, 6, 11, 40, 22, 4, 3, 1, 0, (1, 2), 2),
+    # planes of 4 KB apart, stored and read
+    ConvCase(2, 33, 32, 32, 28, 1, 1, 1, 0, 1, 1),
+    ConvCase(1, 33, 32, 32, 28, 3, 3, 1, 1, 1, 1),
+    # in planes: several images in a block, strides with residues of their own, a wide halo
+    ConvCase(5, 17, 6, 30, 28, 3, 3, 1, 1, 1, 1),
+    ConvCase(2, 20, 17, 70, 14, 5, 4, (2, 3), (3, 4), (1, 2), 1),
+    # more rows than a task has, taps in several chunks of positions
+    ConvCase(1, 3, 30, 20, 600, 13, 9, 1, 5, 1, 1),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", FLOATS)

@@ -20,6 +20,7 @@ from fastcnn.kernels.cpu.microkernel import (
     take_second,
     take_stepped,
     tall_product,
+    turn,
 )
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
@@ -60,6 +61,11 @@ def taking(count, s, s0, plane, stride, t, t0, step, first, last, fresh):
         take_second(count, s, s0, plane, stride, t, t0, step, first, last, fresh)
     else:
         take_stepped(count, s, s0, plane, stride, t, t0, step, first, last, fresh)
+
+
+@kernel
+def turning(rows, columns, s, s0, step, t, t0, places, p0):
+    turn(rows, columns, s, s0, step, t, t0, places, p0)
 
 
 @kernel
@@ -197,6 +203,28 @@ def test_put_writes_its_lanes_alone(dtype, stride):
                 places = n * plane + np.arange(last - first) * stride
                 expected[places] = source[2 + n * step + np.arange(first, last)]
             putting(count, source, 2, step, target, 0 - first * stride, plane, stride, first, last)
+            np.testing.assert_array_equal(target, expected)
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_turn_writes_the_columns_that_are_wanted(dtype):
+    """Rows end where the source does; columns without a place go nowhere."""
+    lanes = UNIT.lanes(np.dtype(dtype).itemsize)
+    for rows in range(1, lanes + 1):
+        for columns in range(1, lanes + 1):
+            step = columns + 2
+            source = np.full(3 + (rows - 1) * step + columns, np.nan, dtype)
+            target = np.full(7 + lanes * (lanes + 1), np.nan, dtype)
+            expected, places = target.copy(), np.full(2 + lanes, -1)
+            for j in range(lanes):  # the last columns first; every third nowhere
+                places[2 + j] = -1 if j % 3 == 1 else (lanes - 1 - j) * (rows + 1)
+            for m in range(rows):
+                for j in range(columns):
+                    source[3 + m * step + j] = 100 * m + j
+                    if places[2 + j] >= 0:
+                        expected[7 + places[2 + j] + m] = 100 * m + j
+            turning(rows, columns, source, 3, step, target, 7, places, 2)
             np.testing.assert_array_equal(target, expected)
 
 

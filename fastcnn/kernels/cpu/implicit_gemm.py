@@ -46,7 +46,7 @@ def _forward(g: Conv2dGeometry, itemsize: int) -> Product:
         source, grid = (g.C, 1, g.H * g.W, 1, 1), (1, g.P * g.Q)  # rows join: fewer pieces
     part = tabulate(
         rows, channels, g.groups, taps, (channels * plane, plane, rows * channels * plane),
-        source, (g.N, *grid), (g.K, *grid, 0, 0, 1, 1), itemsize,
+        source, (g.N, *grid), (g.K, *grid, 0, 0, 1, 1), itemsize, plane,
     )  # fmt: skip
     return combine([part], itemsize)
 
@@ -56,30 +56,23 @@ def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[Product | None, bool]:
     """The product of an input gradient, and whether it leaves out pixels that no tap reaches."""
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
     channels, rows, plane = g.K // g.groups, g.C // g.groups, g.R * g.S
-    found, gaps = [], False
+    residues = []
     for a in range(min(sh, g.H)):
         r, row_offsets, grid_h = meeting(g.H, g.R, sh, dh, top, a)
         for b in range(min(sw, g.W)):
             s, col_offsets, grid_w = meeting(g.W, g.S, sw, dw, left, b)
             taps = _taps(r, row_offsets, s, col_offsets, g.S)
-            if not len(taps):
-                gaps = True
-                continue
-            out = (g.C, g.H, g.W, a, b, sh, sw)
-            found.append(
-                tabulate(
-                    rows,
-                    channels,
-                    g.groups,
-                    taps,
-                    (plane, rows * plane, channels * rows * plane),
-                    (g.K, g.P, g.Q, 1, 1),
-                    (g.N, grid_h, grid_w),
-                    out,
-                    itemsize,
-                )
-            )
-    return combine(found, itemsize) if found else None, gaps
+            residues.append((taps, (g.N, grid_h, grid_w), (g.C, g.H, g.W, a, b, sh, sw)))
+    most = max(len(taps) for taps, _, _ in residues)
+    found = [
+        tabulate(
+            rows, channels, g.groups, taps, (plane, rows * plane, channels * rows * plane),
+            (g.K, g.P, g.Q, 1, 1), grid, out, itemsize, most,
+        )
+        for taps, grid, out in residues
+        if len(taps)
+    ]  # fmt: skip
+    return combine(found, itemsize) if found else None, len(found) < len(residues)
 
 
 def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:

@@ -242,12 +242,51 @@ take_second: Any = _take(2)
 take_stepped: Any = _take(None)
 
 
+def _turn_typer(typingctx, rows, columns, source, s0, s_step, target, t0, places, p0):
+    """The intrinsic that turns rows into columns.
+
+    `turn(rows, columns, source, s0, s_step, target, t0, places, p0)`, rows and columns at most
+    `lanes`: target[t0 + places[p0 + j] + m] = source[s0 + m*s_step + j] for m < rows, j < columns
+    and places[p0 + j] >= 0. Writes nothing else, and reads nothing else but `lanes` places.
+    """
+    if not _moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = _emitter(context, builder, source.dtype)
+        rows, columns, sv, s0, s_step, tv, t0, pv, p0 = arguments
+        s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        place = emit.at_integer(emit.data(places, pv), p0)
+        read, written = emit.below(columns), emit.below(rows)
+        square = []
+        for m in range(emit.lanes):
+            exists = builder.icmp_signed(">", rows, emit.index(m))
+            mask = builder.select(exists, read, emit.none())
+            row = emit.at(s, builder.mul(s_step, emit.index(m)))
+            square.append(emit.masked_load(row, mask, emit.zero()))
+        for j, column in enumerate(emit.transposed(square)):
+            where = emit.integer(place, emit.index(j))
+            wanted = builder.and_(
+                builder.icmp_signed(">=", where, emit.index(0)),
+                builder.icmp_signed(">", columns, emit.index(j)),
+            )
+            with builder.if_then(wanted):
+                emit.masked_store(column, emit.at(t, where), written)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, i, source, i, i, target, i, places, i), codegen
+
+
+turn: Any = intrinsic(_turn_typer)
+
+
 def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, first, last):
     """The intrinsic that puts vectors into planes.
 
     `put(count, source, s0, s_step, target, t0, plane, stride, first, last)`: for n < count, lanes
     first … last-1 of the vector at source[s0 + n*s_step] to target[t0 + n*plane + lane*stride].
-    Writes nothing else.
+    Reads and writes nothing else, but whole vectors for another stride than 1.
     """
     if not _moves(source, target):
         return None
@@ -258,9 +297,9 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
         s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
         mask = emit.between(first, last)
 
-        def rows(put):
+        def rows(put, take=emit.load):
             with emit.loop(count, []) as loop:
-                vector = emit.load(emit.at(s, builder.mul(loop.number, s_step)))
+                vector = take(emit.at(s, builder.mul(loop.number, s_step)))
                 put(vector, emit.at(t, builder.mul(loop.number, plane)))
 
         whole = builder.icmp_signed("==", builder.sub(last, first), emit.index(emit.lanes))
@@ -270,7 +309,10 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
                 with is_whole:
                     rows(emit.store)
                 with is_part:
-                    rows(lambda vector, place: emit.masked_store(vector, place, mask))
+                    rows(
+                        lambda vector, place: emit.masked_store(vector, place, mask),
+                        lambda place: emit.masked_load(place, mask, emit.zero()),
+                    )
             with is_stepped:
                 rows(lambda vector, place: emit.scatter(vector, place, stride, mask))
         return context.get_dummy_value()

@@ -15,12 +15,13 @@ from fastcnn.kernels.cpu.units import VectorUnit, known_unit
 # together.
 DEPTH = 256
 # Tiles of a block: A's chunk is fetched from beyond L2 once for all of them, and the rows that
-# neighbouring pixels share are laid out once.
-TILES = 32
+# neighbouring pixels share are laid out once. Blocks are smaller where they are few.
+TILES, FEWEST_TILES = 32, 8
 # Rows of a task at the most: A's chunk takes 512 KB of L2.
 ROWS = 512
-# Rows of a task at the least, where tasks are few: B is made anew for each block of rows.
-FEWEST_ROWS = 64
+# Rows of a task at the least, where tasks are few: B is made anew for each block of rows, which
+# takes a tenth of the time of their product. 64 rows took up to 1.5 times as long.
+FEWEST_ROWS = 256
 # Tasks that keep a few threads evenly busy, and the most there are but for many groups.
 FEW_TASKS, TASKS = 8, 32
 # Channels of a chunk at the least, where there are as many: they share the mask of a row.
@@ -177,24 +178,29 @@ def tabulate(
     grid: tuple[int, int, int],
     out: tuple[int, ...],
     itemsize: int,
+    most_positions: int,
 ) -> Part:
     """A product with `rows` rows and `channels` channels of the source in each group.
 
     steps are those of a row, a channel and a group in w; grid is (images, rows, columns); source
-    and out as in `Part`.
+    and out as in `Part`; most_positions are those of the part that has the most, for all parts of
+    a product must have chunks of as many channels.
     """
     unit = known_unit()
     lanes = unit.lanes(itemsize)
     columns = lanes * unit.vectors
     positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
-    some_channels, some_positions = chunk_of(channels, positions, DEPTH)
+    some_channels, _ = chunk_of(channels, most_positions, DEPTH)
+    some_positions = even(positions, max(1, DEPTH // some_channels))
     panels = panels_of(rows, unit)
     padded = int(panels[:, 2].sum())
     plane_bytes = grid[1] * grid[2] * itemsize
     dense = out[1:] == (*grid[1:], 0, 0, 1, 1) and plane_bytes % ALIAS_BYTES != 0
     aligned = dense and plane_bytes % unit.bytes == 0
     places = pixels + (lanes - 1) * aligned
-    block = columns * even(blocks_of(places, columns), TILES)
+    tiles = blocks_of(places, columns)
+    some_tiles = min(TILES, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS)))
+    block = columns * even(tiles, some_tiles)
     blocks = blocks_of(places, block)
     panel_blocks = max(
         blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))

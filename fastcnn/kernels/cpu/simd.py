@@ -109,6 +109,10 @@ class Emitter:
         """Mask of the lanes 0 … bound-1."""
         return self._compared(bound, "<")
 
+    def none(self):
+        """Mask of no lane."""
+        return ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), [0] * self.lanes)
+
     def between(self, first, last):
         """Mask of the lanes first … last-1."""
         return self.builder.and_(self.below(last), self._compared(first, ">="))
@@ -214,6 +218,25 @@ class Emitter:
         halves = (pairs[: self.lanes], pairs[self.lanes :])
         kind = ir.VectorType(_LANE, self.lanes)
         return [self.builder.shuffle_vector(even, odd, ir.Constant(kind, h)) for h in halves]
+
+    def transposed(self, vectors):
+        """The columns of a square of `lanes` vectors, its rows.
+
+        Exchanges one bit of a row's number for the same bit of the lane's at a time.
+        """
+        pick, kind = self.builder.shuffle_vector, ir.VectorType(_LANE, self.lanes)
+        vectors, width = list(vectors), 1
+        while width < self.lanes:
+            bits = [lane & width for lane in range(self.lanes)]
+            low = [lane + (self.lanes - width if bit else 0) for lane, bit in enumerate(bits)]
+            high = [lane + (self.lanes if bit else width) for lane, bit in enumerate(bits)]
+            for i in range(self.lanes):
+                if not i & width:
+                    a, b = vectors[i], vectors[i + width]
+                    vectors[i] = pick(a, b, ir.Constant(kind, low))
+                    vectors[i + width] = pick(a, b, ir.Constant(kind, high))
+            width *= 2
+        return vectors
 
     def sums(self, vectors):
         """A vector of the sums over the lanes of up to `lanes` vectors, in their order; the rest 0.
