@@ -21,7 +21,7 @@ from fastcnn.kernels.cpu.packed_weights import pack as put_in_order
 from fastcnn.kernels.cpu.portable import meeting
 from fastcnn.kernels.cpu.product_tables import Product, combine, tabulate
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, run
-from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
 
 def _taps(
@@ -135,25 +135,36 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return None
 
 
-# Measured on one core of a Zen 5 machine, float32, least squares over all layers of the suites:
-# FLOP/s of whole tiles; elements of B, of the result and of the weights per second; seconds of the
-# smallest call. All but three small layers take half to twice what they say together.
-TILE_FLOPS = 220e9
-TAKEN = 6e9
-STORED = 2.2e9
-PACKED = 0.6e9
-CALL = 5.8e-6
+# Measured on one core of a Zen 5 machine, float32, least squares of relative errors over all layers
+# of the suites, with their images and with one: FLOP/s of whole tiles; elements copied for B, of
+# the result and of the weights per second; seconds of the smallest call and of each part. All
+# layers take 0.7 to 2.4 times what they say together, nine of ten 0.8 to 1.6 times.
+TILE_FLOPS = 193e9
+COPIED = 4.7e9
+STORED = 2.5e9
+PACKED = 1.8e9
+CALL = 9e-6
+PART = 3.7e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
-    """Seconds on one core: whole tiles multiplied, B taken, results stored, weights packed."""
+    """Seconds on one core: whole tiles multiplied, B copied, results stored, weights packed."""
     forward = operation == "conv2d"
     rows = (g.K if forward else g.C) // g.groups
+    source, result = g.input_shape, g.output_shape
+    width, parts = g.Q, 1
+    if not forward:
+        source, result = result, source
+        width, parts = g.W // g.stride[1], min(g.stride[0], g.H) * min(g.stride[1], g.W)
     taken = g.flops / (2 * rows)
-    stored = prod(g.output_shape if forward else g.input_shape)
-    packed = prod(g.weight_shape) * padded(rows) / rows
-    seconds = 2 * padded(rows) * taken / TILE_FLOPS + taken / TAKEN + stored / STORED
-    return CALL + itemsize / 4 * (seconds + packed / PACKED)
+    if g.R * g.S == 1 and g.stride == (1, 1):
+        copied = 0.0  # read in place
+    elif width < known_unit().lanes(itemsize):
+        copied = taken  # vectors of more than two rows: packed tap by tap
+    else:
+        copied = min(taken, 2 * prod(source))  # into planes, with a halo
+    seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied / COPIED + prod(result) / STORED
+    return CALL + parts * PART + itemsize / 4 * (seconds + prod(g.weight_shape) / PACKED)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

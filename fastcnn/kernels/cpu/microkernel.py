@@ -113,7 +113,7 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, fi
     def split():
         return totals_of([emit.below(split) for _, _, split in runs])
 
-    if unit.mask_registers:
+    if unit.mask_registers and rows == unit.rows:
         totals = split()
     else:
         uncut = [builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split in runs]
