@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from fastcnn.benchmark.processes import cores_for
 from fastcnn.benchmark.runner import Run, check_peers
 from fastcnn.benchmark.settings import Settings, quick
 from fastcnn.benchmark.sides import PEERS, installed
-from fastcnn.cli.options import DTYPES, counts, names, output_file, problems
+from fastcnn.cli.options import DTYPES, counts, names, output_file, positive_seconds, problems
 from fastcnn.cli.progress import Progress
 from fastcnn.verification.problems import find
 
@@ -54,6 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"some of {', '.join(PEERS)}, or none (all that are installed)")  # fmt: skip
     add("--threads", type=counts, metavar="NUMBERS", help="such as 1,2 (all cores)")
     add("--dtype", choices=DTYPES, default="float32")
+    add("--turn", type=positive_seconds, metavar="SECONDS",
+        help="of calls, per side and round (0.05): with less, sooner done and noisier")  # fmt: skip
+    add("--chosen-only", action="store_true",
+        help="of fastcnn, measure what auto chooses and no other algorithm")  # fmt: skip
     add("--json", type=output_file, metavar="FILE", help="write the results, - to standard output")
     add("--report", metavar="DIR", help="write index.html and plots there")
     add("--bound", type=float, default=_BOUND, metavar="RATIO",
@@ -65,7 +70,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     chosen = check_peers([peer for peer in peers if peer != "none"])
     threads = tuple(arguments.threads or [fastcnn.get_num_threads()])
     cores_for(max(threads))  # more threads than cores are refused before anything starts
-    return quick(threads, chosen) if arguments.quick else Settings(threads, chosen)
+    settings = quick(threads, chosen) if arguments.quick else Settings(threads, chosen)
+    if arguments.chosen_only:
+        settings = replace(settings, implementations=False)
+    return settings if arguments.turn is None else replace(settings, seconds=arguments.turn)
 
 
 def _cases(arguments: argparse.Namespace) -> list[Case]:

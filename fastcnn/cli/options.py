@@ -48,6 +48,14 @@ def counts(text: str) -> list[int]:
     return [at_least(1)(part) for part in text.split(",")]
 
 
+def positive_seconds(text: str) -> float:
+    """A number above 0."""
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, but got {text}")
+    return seconds
+
+
 def problems(text: str) -> list[str]:
     """A comma-separated list of problems, each a name or a problem string."""
     given = [part.strip() for part in text.split(",")]

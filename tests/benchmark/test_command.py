@@ -46,6 +46,24 @@ def test_a_run_of_problems_of_one_s_own(tmp_path):
     assert main(["bench", "--compare", str(file), str(file)]) == 0
 
 
+def test_a_short_run_of_the_chosen_algorithms_alone(tmp_path):
+    file = tmp_path / "run.json"
+    process = start(
+        *TINY, "--ops", "forward", "--turn", "0.002", "--chosen-only", "--json", str(file)
+    )
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    content = json.loads(file.read_text())
+    assert content["settings"]["seconds"] == 0.002
+    assert {row["side"] for row in content["rows"]} == {"auto"}
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_turn_is_a_number_above_0(seconds, capsys):
+    assert main(["bench", "--turn", seconds]) == 2
+    assert "--turn" in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_what_is_measured(tmp_path):
     file = tmp_path / "run.json"
     process = start("--suite", "seeds", "--peers", "numpy", "--threads", "1", "--json", str(file))
