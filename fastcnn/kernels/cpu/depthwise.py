@@ -23,7 +23,7 @@ from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.plane_dots import plane_dots
 from fastcnn.kernels.cpu.plane_product import plane_product
 from fastcnn.kernels.cpu.product_tables import blocks_of
-from fastcnn.kernels.cpu.stencil import stencil_of
+from fastcnn.kernels.cpu.stencil import axes_of, length_of
 from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
@@ -172,8 +172,7 @@ def _planes(g: Conv2dGeometry, itemsize: int, transposed: bool) -> _Work:
     unit = known_unit()
     lanes, multiple = unit.lanes(itemsize), g.K // g.C
     residues = above % sh * sw + before % sw if transposed else 0
-    stencil = stencil_of(g.R, g.S, sh, sw, dh, dw, transposed, residues, 1)
-    rows, columns = stencil.rows, stencil.columns
+    rows, columns = axes_of(g.R, g.S, sh, sw, dh, dw, transposed, residues)
     if transposed:
         source, out, planes, cycle = (g.P, g.Q), (g.H, g.W), g.N * g.C, g.C
         top, left = above // sh + rows.shift, before // sw + columns.shift
@@ -186,7 +185,7 @@ def _planes(g: Conv2dGeometry, itemsize: int, transposed: bool) -> _Work:
     most = max(1, min(MOST_ROWS, room // (rows.phases * columns.phases)))
     grid = blocks_of(out[0], rows.phases), blocks_of(out[1], columns.phases)
     band = _band(grid[0], rows.step, rows.offsets[-1] + 1 - rows.step, most)
-    narrow = int(grid[1] < lanes)
+    narrow, lanes = length_of(grid[1], max(columns.step, columns.phases), lanes)
     moved = itemsize * (source[0] * source[1] + out[0] * out[1])
     some = min(planes, max(1, TASK_BYTES // moved))
     blocks = blocks_of(planes, some)
@@ -236,6 +235,7 @@ def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
     (sh, sw), (dh, dw), (above, _, before, _) = g.stride, g.dilation, g.padding
     unit = known_unit()
     lanes = unit.lanes(itemsize)
+    narrow, lanes = length_of(g.Q, sw, lanes)
     # Sums, rows of dY and two vectors of X are in registers together.
     some_rows = max(1, min(g.R, (unit.registers - 6) // g.S))
     most = max(1, min(MOST_ROWS, unit.registers - 2 - some_rows * g.S))
@@ -250,7 +250,7 @@ def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
     blocks = blocks_of(g.K, some)
     spans = max(1, min(g.N, blocks_of(FEW_TASKS, blocks)))
     sizes = (g.H, g.W, -above, -before, g.P, g.Q, g.N, g.K, g.K // g.C, some, spans)
-    chunk = _weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, some_rows, band, int(lanes >= g.Q), lanes)
+    chunk = _weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, some_rows, band, narrow, lanes)
     return _Work(chunk, np.array(sizes), blocks * spans, spans)
 
 

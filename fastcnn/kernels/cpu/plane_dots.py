@@ -8,6 +8,7 @@ whose lanes are added up at the end.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from numba import types
@@ -24,20 +25,20 @@ from fastcnn.kernels.cpu.plane_rows import (
     rows_served,
 )
 from fastcnn.kernels.cpu.simd import prefetch_line
-from fastcnn.kernels.cpu.stencil import Stencil, forward_axis
-
-# Bytes of a plane from which on a weight gradient, which goes on with the same channel of the next
-# image, fetches that much ahead; below, it fetches from the next plane.
-LARGE_PLANE = 16384
+from fastcnn.kernels.cpu.stencil import SHORT, Stencil, forward_axis
 
 
-def _to_next(emit, plane, step, image, last):
-    """How far ahead the weight gradient fetches: a bit of a large plane, else the next plane."""
+def _ahead(emit, place, plane, to_next, far):
+    """How many elements ahead of one at `place` of a plane to fetch.
+
+    Where the plane ends before, from the beginning of the next one, `to_next` from this one's: the
+    weight gradient goes on with the same channel of the next image, which is not what follows.
+    """
     builder = emit.builder
-    to_next_channel = builder.sub(plane, builder.mul(image, step))
-    to_next = builder.select(last, to_next_channel, step)
-    large = builder.icmp_signed(">", plane, emit.index(LARGE_PLANE // emit.element_bytes))
-    return builder.select(large, emit.index(AHEAD_BYTES // emit.element_bytes), to_next)
+    far = emit.minimum(emit.index(far // emit.element_bytes), plane)
+    ends = builder.icmp_signed(">=", builder.add(place, far), plane)
+    there = builder.sub(builder.add(to_next, far), plane)
+    return builder.select(ends, there, far)
 
 
 def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
@@ -51,6 +52,8 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
     x, dy, zeros, sums = pointers
     columns, lanes = stencil.columns, emit.index(emit.lanes)
     taps = kernel_rows * stencil.width
+    x_plane, dy_plane = builder.mul(H, W), builder.mul(end, Q)
+    far = AHEAD_BYTES if narrow else 2 * AHEAD_BYTES
 
     def block(part, j, x_rows, dy_rows, totals, whole, ahead):
         column = builder.add(builder.mul(j, emit.index(columns.step)), left)
@@ -75,13 +78,16 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
                     totals[t] = emit.fma(vectors[offset], factors[b], totals[t])
         return totals
 
-    def bands(part, start, count, x_image, dy_image, totals, ahead):
+    def bands(part, start, count, x_image, dy_image, totals, to_next):
         """`count` bands of rows from `start` on, at least one."""
         with emit.loop(count, totals) as band:
             i = builder.add(start, builder.mul(band.number, emit.index(part.band)))
             x_rows = rows_of_band(emit, part, i, (H, W, top), (x_image, zeros))
             numbers = [builder.add(i, emit.index(b)) for b in range(part.band)]
             dy_rows = [emit.at(dy_image, builder.mul(n, Q)) for n in numbers]
+            place = builder.add(builder.mul(i, emit.index(part.rows.step)), top)
+            places = (builder.mul(place, W), x_plane), (builder.mul(i, Q), dy_plane)
+            ahead = [_ahead(emit, *at, to, far) for at, to in zip(places, to_next, strict=True)]
             if narrow:
                 band.next = block(part, emit.index(0), x_rows, dy_rows, band.values, False, ahead)
             else:
@@ -102,26 +108,26 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
     rows = builder.sub(end, first)
     whole_bands = builder.sdiv(rows, emit.index(stencil.band))
     done = builder.mul(whole_bands, emit.index(stencil.band))
-    single = Stencil(stencil.rows, columns, stencil.width, 1)
+    single = replace(stencil, band=1)
     with emit.loop(images, [emit.zero()] * taps) as image:
         x_image = emit.at(x, builder.mul(image.number, x_step))
         dy_image = emit.at(dy, builder.mul(image.number, dy_step))
         last = builder.icmp_signed("==", builder.add(image.number, emit.index(1)), images)
-        ahead = [
-            _to_next(emit, plane, step, image.number, last)
-            for plane, step in ((builder.mul(H, W), x_step), (builder.mul(end, Q), dy_step))
-        ]
+        to_next = []
+        for plane, step in ((x_plane, x_step), (dy_plane, dy_step)):
+            to_next_channel = builder.sub(plane, builder.mul(image.number, step))
+            to_next.append(builder.select(last, to_next_channel, step))
         # Not one band that overlaps: rows must be added once, and none that is not there may be
         # multiplied by a zero, for it could be infinite.
         totals = image.values
         has_bands = builder.icmp_signed(">", whole_bands, emit.index(0))
         with emit.where(has_bands, totals) as branch:
-            branch.next = bands(stencil, first, whole_bands, x_image, dy_image, totals, ahead)
+            branch.next = bands(stencil, first, whole_bands, x_image, dy_image, totals, to_next)
         totals, rest = branch.next, builder.sub(rows, done)
         if stencil.band > 1:
             with emit.where(builder.icmp_signed(">", rest, emit.index(0)), totals) as branch:
                 start = builder.add(first, done)
-                branch.next = bands(single, start, rest, x_image, dy_image, totals, ahead)
+                branch.next = bands(single, start, rest, x_image, dy_image, totals, to_next)
             totals = branch.next
         image.next = totals
     for t in range(0, taps, emit.lanes):
@@ -145,7 +151,8 @@ def _plane_dots_typer(
         emit = begin(context, builder, x, lanes)
         xv, x0, x_step, dyv, dy0, dy_step, zv, sv, images, *sizes = arguments[:16]
         rows, S_, sh_, sw_, dh_, dw_, together = literals(kernel_rows, S, sh, sw, dh, dw, band)
-        stencil = Stencil(forward_axis(rows, sh_, dh_), forward_axis(S_, sw_, dw_), S_, together)
+        axes = forward_axis(rows, sh_, dh_), forward_axis(S_, sw_, dw_)
+        stencil = Stencil(*axes, S_, together, narrow.literal_value == SHORT)
         pointers = [
             emit.at(emit.data(x, xv), x0), emit.at(emit.data(dy, dyv), dy0),
             emit.data(zeros, zv), emit.data(sums, sv),

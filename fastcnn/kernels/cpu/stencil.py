@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+# Rows by their length: longer than a vector, at most as long, at most half as long where
+# they are parted into even and odd columns.
+LONG, NARROW, SHORT = 0, 1, 2
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -17,8 +21,7 @@ class Axis:
     terms : tuple of (phase, offset, tap)
         Offsets are at least 0.
     shift : int
-        What to add to the offset that the caller gives: -padding forward, else
-        padding // stride.
+        What to add to the caller's own offset, which is -padding forward, else padding // stride.
     """
 
     phases: int
@@ -53,12 +56,27 @@ def transposed_axis(taps: int, stride: int, dilation: int, residue: int) -> Axis
 
 @dataclass(frozen=True)
 class Stencil:
-    """A kernel's taps along both axes, and how many rows are done together."""
+    """A kernel's taps along both axes, how many rows are done together, and whether rows are short.
+
+    short: a row of source and output fits into one vector, even where they are parted into even and
+    odd columns.
+    """
 
     rows: Axis
     columns: Axis
     width: int  # columns of the kernel
     band: int
+    short: bool = False
+
+    @property
+    def source_parts(self) -> int:
+        """Vectors of the source that hold what a vector of each offset is picked from."""
+        return 1 if self.short else self.columns.step
+
+    @property
+    def out_parts(self) -> int:
+        """Vectors of the output that a vector of each phase makes together."""
+        return 1 if self.short else self.columns.phases
 
     @cached_property
     def vectors(self) -> list[tuple[int, list[int]]]:
@@ -77,14 +95,20 @@ class Stencil:
         return self.vectors[-1][0]
 
 
-def stencil_of(
-    R: int, S: int, sh: int, sw: int, dh: int, dw: int, transposed: bool, residues: int, band: int
-) -> Stencil:
-    """The stencil of a kernel; residues = (padding above % sh) * sw + (padding left % sw)."""
-    if transposed:
-        above, left = divmod(residues, sw)
-        rows = transposed_axis(R, sh, dh, above)
-        columns = transposed_axis(S, sw, dw, left)
-    else:
-        rows, columns = forward_axis(R, sh, dh), forward_axis(S, sw, dw)
-    return Stencil(rows, columns, S, band)
+def axes_of(
+    R: int, S: int, sh: int, sw: int, dh: int, dw: int, transposed: bool, residues: int
+) -> tuple[Axis, Axis]:
+    """Rows and columns of a kernel; residues = (padding above % sh) * sw + (padding left % sw)."""
+    if not transposed:
+        return forward_axis(R, sh, dh), forward_axis(S, sw, dw)
+    above, left = divmod(residues, sw)
+    return transposed_axis(R, sh, dh, above), transposed_axis(S, sw, dw, left)
+
+
+def length_of(columns: int, parting: int, lanes: int) -> tuple[int, int]:
+    """LONG, NARROW or SHORT, and the lanes that rows of so many columns fill at least half."""
+    if columns > lanes:
+        return LONG, lanes
+    while columns * parting <= lanes // 2 and lanes > 4:
+        lanes //= 2
+    return (SHORT if parting > 1 and columns * parting <= lanes else NARROW), lanes
