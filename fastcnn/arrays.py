@@ -139,9 +139,8 @@ def integers(value: Any, name: str, dtypes: tuple[str, ...]) -> Array:
     """A caller's array of integers of one of `dtypes`, in canonical form; TypeError otherwise."""
     if type(value) is not np.ndarray:
         value = to_numpy(value, name)
-    dtype = value.dtype
-    if dtype.kind not in "iu" or dtype.newbyteorder("=").name not in dtypes:
-        raise TypeError(f"{name} must be {' or '.join(dtypes)}, but got {dtype}")
+    if value.dtype.kind not in "iu" or type_name(value) not in dtypes:
+        raise TypeError(f"{name} must be {' or '.join(dtypes)}, but got {value.dtype}")
     return canonical(value)
 
 

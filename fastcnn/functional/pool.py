@@ -91,7 +91,7 @@ def _mask_and_geometry(
     shape = shape_of(input_shape, "input_shape", (4, 3))
     g = _geometry(shape, *window)
     expect_shape(mask, "mask", g.output_shape[4 - len(shape) :], _OUTPUT)
-    if mask.dtype.name != g.mask_dtype:
+    if type_name(mask) != g.mask_dtype:
         raise TypeError(
             f"mask must be {g.mask_dtype} for a window of {g.R} x {g.S}, but got {mask.dtype}"
         )
