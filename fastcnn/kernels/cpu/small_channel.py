@@ -233,11 +233,17 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 
 
 # Measured on one core of a Zen 5 machine, float32: FLOP/s of whole tiles, elements of y and of the
-# copy of x per second, seconds of the smallest call.
+# copy of x per second (of stride 1 and 2; gathered at others), seconds of the smallest call.
 TILE_FLOPS = 205e9
 STORED = 15e9
-COPIED = 4e9
+COPIED, GATHERED = 4e9, 0.4e9
 CALL = 5.2e-6
+
+
+def copying(g: Conv2dGeometry) -> float:
+    """Seconds on one core for the copy of x in float32."""
+    copied = g.N * g.C * g.P * g.stride[0] * g.Q * min(g.S, g.stride[1])
+    return copied / (COPIED if g.stride[1] <= 2 else GATHERED)
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -245,8 +251,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     lanes = known_unit().lanes(itemsize)
     pixels = g.N * g.P * blocks_of(g.Q, lanes) * lanes
     seconds = 2 * covered(g.K) * g.C * g.R * g.S * pixels / TILE_FLOPS
-    copied = g.N * g.C * g.P * g.stride[0] * g.Q * min(g.S, g.stride[1])
-    return CALL + itemsize / 4 * (seconds + g.K * pixels / STORED + copied / COPIED)
+    return CALL + itemsize / 4 * (seconds + g.K * pixels / STORED + copying(g))
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

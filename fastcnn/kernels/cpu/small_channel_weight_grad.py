@@ -30,8 +30,8 @@ from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, products
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
 
-# Vectors of a unit: those of 8 filters take 32 KB, which the panels of taps read again and again;
-# adding up the lanes of a tile takes as long as 6 vectors.
+# Vectors of a unit: those of 4 filters take 16 KB, which the panels of taps read again and again;
+# adding up the lanes of a tile takes as long as 6 vectors. 24 and 128 were up to 15 % slower.
 UNIT_VECTORS = 64
 # Bytes of a unit's copied rows at the most.
 UNIT_BYTES = 128 << 10
@@ -156,10 +156,9 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return small_channel.refusal(operation, g, itemsize)
 
 
-# Measured as in small_channel.py: FLOP/s of whole tiles, elements of the copy of x per second,
-# seconds of a tile's sums over its lanes, and of the smallest call.
+# Measured as in small_channel.py: FLOP/s of whole tiles, seconds of a tile's sums over its lanes,
+# and of the smallest call.
 TILE_FLOPS = 170e9
-COPIED = 4e9
 SUMS = 20e-9
 CALL = 4.2e-6
 
@@ -169,10 +168,9 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     lanes, (filters, columns) = known_unit().lanes(itemsize), PRODUCTS[known_unit().name]
     vectors = g.N * g.P * blocks_of(g.Q, lanes)
     tiles = blocks_of(g.K, filters) * blocks_of(g.C * g.R * g.S, columns)
-    copied = g.N * g.C * g.P * g.stride[0] * g.Q * min(g.S, g.stride[1])
     seconds = 2 * tiles * filters * columns * vectors * lanes / TILE_FLOPS
     units = blocks_of(vectors, UNIT_VECTORS)
-    return CALL + itemsize / 4 * (seconds + copied / COPIED) + units * tiles * SUMS
+    return CALL + itemsize / 4 * (seconds + small_channel.copying(g)) + units * tiles * SUMS
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
