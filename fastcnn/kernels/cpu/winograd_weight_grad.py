@@ -386,7 +386,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """Bytes that one thread allocates at the most: a block of M, rows of planes.
 
-    V, Y and M are shared by all threads and not counted: up to 57 MB in float32.
+    V, Y and M are shared by all threads and not counted: up to 70 MB in float32.
     """
     if not g.N * g.H * g.W:
         return 0
