@@ -24,6 +24,7 @@ from fastcnn.kernels.cpu.microkernel import (
 )
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
+from fastcnn.kernels.cpu.winograd_product import emit_panel
 from tests.kernels.crosscompile import CPUS, compiled, inner_loops, on_stack
 
 UNIT = vector_unit()
@@ -251,7 +252,10 @@ def assembly(cpu, triple, unit, tile):
     builder = ir.IRBuilder(function.append_basic_block())
     emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4))
     sizes, pointers = function.args[:numbers], function.args[numbers:]
-    if tile == "dots":
+    if tile == "panel":
+        tile_size = unit.rows, unit.vectors
+        emit_panel(emit, *tile_size, sizes[:3], pointers[:3], pointers[5], next_b=pointers[3])
+    elif tile == "dots":
         emit_dots(emit, unit.dots, unit.vectors, sizes[:3], pointers[:3])
     else:
         rows = unit.rows if tile == "tall" else unit.short_rows
@@ -265,13 +269,14 @@ def assembly(cpu, triple, unit, tile):
 
 
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
-@pytest.mark.parametrize("tile", ["tall", "short", "dots"])
+@pytest.mark.parametrize("tile", ["tall", "short", "dots", "panel"])
 def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack; but
     where masks have no registers of their own, in the loop that has none."""
     (unit,) = (u for u in UNITS if u.name == name)
     rounds = {
         "tall": unit.rows * unit.vectors,
+        "panel": unit.rows * unit.vectors,
         "short": unit.short_rows * unit.vectors,
         "dots": unit.dots[0] * unit.dots[1] * unit.vectors,
     }

@@ -375,23 +375,26 @@ def tile_product(element, lanes, rows, vectors):
     return intrinsic(typer)
 
 
-def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None):
+def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, each=None):
     """start[row*vectors + v] += sum over k of a[k*a_step + row] * vector v of b[k*b_step …]."""
     runs = [(emit.at(b, emit.index(v * emit.lanes)), None, None) for v in range(vectors)]
-    return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step)
+    return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step, each)
 
 
-def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None):
+def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=None):
     """start[row*vectors + v] += sum over k of a[k*a_step + row] * vector v of B's row k.
 
     runs[v] = (first, second, mask): lanes of the mask come from first[k*step …], the others from
     second[k*step …]; without a mask all from first. Emits a loop of `depth` rounds, at least one,
     and returns the totals: per round one or two loads for each vector of B, `rows` broadcasts of A,
     a multiply-add for each total, all totals in registers. A is packed where no a_step is given.
+    `each` is called with the number of the round, to emit what else is to be done in it.
     """
     builder, vectors = emit.builder, len(runs)
     a_step = emit.index(rows) if a_step is None else a_step
     with emit.loop(depth, start) as loop:
+        if each is not None:
+            each(loop.number)
         row_of_a = emit.at(a, builder.mul(loop.number, a_step))
         row_of_b = builder.mul(loop.number, step)
         bs = []

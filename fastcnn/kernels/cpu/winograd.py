@@ -22,7 +22,7 @@ from fastcnn.kernels.cpu import implicit_gemm
 from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
-from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.cpu.units import known_unit, vector_unit
 from fastcnn.kernels.cpu.winograd_blocks import Winograd, run, tabulate
 from fastcnn.kernels.cpu.winograd_blocks import pack as transform
 from fastcnn.kernels.cpu.winograd_tiles import TAPS
@@ -41,6 +41,9 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
         return f"a vector of {unit.name} holds {unit.lanes(itemsize)} numbers, {M} are needed"
     if (g.R, g.S) != (TAPS, TAPS) or g.stride != (1, 1) or g.dilation != (1, 1):
         return f"it takes {TAPS} x {TAPS} filters, stride 1, dilation 1 alone"
+    per, columns = unit.lanes(itemsize) // M, blocks_of(g.Q if operation == "conv2d" else g.W, M)
+    if columns < per - 1 and 2 * columns != per:
+        return f"{columns} tiles in a row are too few to fill a vector from two rows"
     rows = (g.K if operation == "conv2d" else g.C) // g.groups
     if g.groups > 1 and rows < LEAST_ROWS:
         what = "filters" if operation == "conv2d" else "channels"
@@ -66,7 +69,10 @@ def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
 
     The result serves every call with this w on this geometry; the number of images may differ.
     """
-    return transform(_tables(operation, geometry, w.itemsize), w)
+    tables = _tables(operation, geometry, w.itemsize)
+    u = np.empty(tables.parts * tables.u_part, w.dtype)
+    transform(tables, w, u, 0, tables.parts)
+    return u
 
 
 def conv2d(
@@ -85,10 +91,8 @@ def conv2d(
     """
     if not y.size:
         return None
-    if packed is None:
-        packed = pack("conv2d", geometry, w)
     bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
-    if run(_tables("conv2d", geometry, x.itemsize), x, packed, bias, relu, y):
+    if run(_tables("conv2d", geometry, x.itemsize), x, w, packed, bias, relu, y):
         return None
     implicit_gemm.conv2d(geometry, x, w, b, y, relu=relu)
     return AGAIN
@@ -104,23 +108,22 @@ def conv2d_input_grad(
     """dx, written whole, from dy (N, K, P, Q) and w; `packed` and what it returns as above."""
     if not dx.size:
         return None
-    if packed is None:
-        packed = pack("conv2d_input_grad", geometry, w)
     tables = _tables("conv2d_input_grad", geometry, dy.itemsize)
-    if run(tables, dy, packed, np.empty(0, dy.dtype), False, dx):
+    if run(tables, dy, w, packed, np.empty(0, dy.dtype), False, dx):
         return None
     implicit_gemm.conv2d_input_grad(geometry, dy, w, dx)
     return AGAIN
 
 
-# Measured on one core of a Zen 5 machine, float32; see docs/performance.md. FLOP/s of the products;
-# tiles transformed per second and channel, and per filter; weights transformed per second; seconds
-# of the smallest call.
-PRODUCT_FLOPS = 190e9
-INPUT_TILES = 150e6
-OUTPUT_TILES = 150e6
-WEIGHTS = 60e6
-CALL = 20e-6
+# Measured on one core of a Zen 5 machine, float32, over the 3 x 3 layers of the suites and some of
+# one image, most of which take 0.8 to 1.3 times what they say together. FLOP/s of the products;
+# tiles of one channel transformed per second, tiles of one filter transformed back and stored;
+# filters of one channel transformed per second; seconds of the smallest call.
+PRODUCT_FLOPS = 200e9
+INPUT_TILES = 180e6
+OUTPUT_TILES = 100e6
+WEIGHTS = 120e6
+CALL = 22e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -129,7 +132,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     if operation == "conv2d_input_grad":
         channels, rows, P, Q = g.K, g.C, g.H, g.W
     tiles = g.N * blocks_of(P, M) * blocks_of(Q, M)
-    lanes = 64 // itemsize
+    lanes = known_unit().lanes(itemsize)
     columns = lanes * blocks_of(tiles, lanes)
     points = (M + TAPS - 1) ** 2
     whole = padded(rows // g.groups) * g.groups
@@ -144,7 +147,7 @@ def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     filters, and the block's table.
 
     The transformed tiles of a span and the transformed weights are shared by all threads and not
-    counted: 8 MB or one block, and four times w.
+    counted: 4 MB or FEW_TASKS products, and up to four times w.
     """
     if not g.N:
         return 0

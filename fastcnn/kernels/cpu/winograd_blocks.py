@@ -17,9 +17,11 @@ import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
+from fastcnn.kernels.cpu.scratch import borrowed
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_product import (
+    across,
     short_narrow,
     short_wide,
     tall_narrow,
@@ -37,8 +39,16 @@ ROWS = 64
 DEPTH = 256
 # Channels of a task of the input transform.
 CHANNELS = 32
-# Bytes of V, which all threads share: a quarter of the 32 MB L3.
-SPAN = 8 << 20
+# Channels by which weights are fetched before they are read.
+AHEAD = 8
+# Bytes of V, which all threads share and find in L3: with 20 MB, 64 channels and filters took 1.5
+# times as long; with 1.5 and 8 as long as with 4.
+SPAN = 4 << 20
+# Products of a span at the least, which threads can share evenly.
+FEW_TASKS = 8
+# Bytes of U that are made and used before the next, where all tiles fit into a span: they are still
+# in L3 then, while the whole U of 512 channels and filters takes 38 MB.
+ROUND = 10 << 20
 
 
 @kernel
@@ -54,55 +64,74 @@ def _tabulate(table, size, m, lanes, first_tile, tiles, image):
         image[9],
     )  # fmt: skip
     n, per = m + 2, lanes // m
-    found, done = 0, 0
-    while done < tiles:
-        entry = table[found * size : (found + 1) * size]
-        valid, dense, full = 0, 1, True
+    reads = 6 * m + 2
+    writes = reads + 4 * n * m
+    found = (tiles + lanes - 1) // lanes
+    for group in range(found):
+        entry = table[group * size : (group + 1) * size]
+        split = 0
         for strip in range(m):
-            number, rest = divmod(first_tile + done, rows * columns)
-            row, column = divmod(rest, columns)
-            count = min(per, columns - column, tiles - done)
-            entry[strip] = done
-            if count > 0 and not full:
-                dense = 0
-            full = count == per
-            h, w = row * m - top, column * m - left
-            entry[m + 1 + strip] = (number * channels * H + h) * W + w
-            pixel = row * m * Q + column * m
-            entry[2 * m + 1 + strip] = number * filters * P * Q + pixel
-            entry[3 * m + 1 + strip] = pixel
-            valid |= _bits(strip * per, strip * per + count)
-            for i in range(n):
-                for right in range(2):
-                    first = max(0, -w - right * m)
-                    last = min(count * m, W - w - right * m)
-                    inside = 0 <= h + i < H
-                    at = 4 * m + 2 + (i * m + strip) * 2 + right
-                    entry[at] = _bits(first, last) if inside else 0
-            for i in range(m):
-                last = min(count * m, Q - column * m) if row * m + i < P else 0
-                entry[4 * m + 2 + 2 * n * m + i * m + strip] = _bits(0, last)
-            done += count
-        entry[m], entry[4 * m + 1] = dense, valid
-        found += 1
+            tile, end, done = group * lanes + strip * per, tiles, 0
+            for piece in range(2):
+                number, rest = divmod(first_tile + tile + done, rows * columns)
+                row, column = divmod(rest, columns)
+                count = max(0, min(per - done, columns - column, end - tile - done))
+                split |= piece == 1 and count > 0
+                # lanes of the piece, and the row and column of lane 0 if its row went on
+                first, last = done * m, (done + count) * m
+                h, w = row * m - top, (column - done) * m - left
+                at = 2 * strip + piece
+                pixel = row * m * Q + (column - done) * m
+                # An empty piece reads nothing, but not far away: of a page that is not there, even
+                # a load that is masked off altogether takes some 300 cycles.
+                entry[at] = (number * channels * H + h) * W + w if count > 0 else entry[0]
+                entry[2 * m + at] = number * filters * P * Q + pixel if count > 0 else entry[2 * m]
+                entry[4 * m + at] = pixel if count > 0 else entry[4 * m]
+                for i in range(n):
+                    for right in range(2):
+                        place = reads + ((i * m + strip) * 2 + piece) * 2 + right
+                        x = w + right * m
+                        bits = _bits(max(first, -x), min(last, W - x))
+                        entry[place] = bits if 0 <= h + i < H else 0
+                for i in range(m):
+                    bits = _bits(first, min(last, Q - (column - done) * m))
+                    entry[writes + (i * m + strip) * 2 + piece] = bits if row * m + i < P else 0
+                done += count
+        entry[6 * m] = _bits(0, min(lanes, tiles - group * lanes))
+        entry[6 * m + 1] = split
     return found
 
 
 @kernel
-def _weights_chunk(task, w, u, panels, g):
-    """One panel of one group."""
-    channels, lanes, u_step, u_group = g[0], g[1], g[2], g[3]
+def _weights_chunk(task, first_part, w, u, panels, g):
+    """One panel of a part, which is some panels of one group."""
+    channels, lanes, u_step, u_part = g[0], g[1], g[2], g[3]
     row_step, channel_step, group_step, tap_step, first_tap = g[4], g[5], g[6], g[7], g[8]
-    group, p = divmod(task, panels.shape[0])
-    row, valid, height, padded = panels[p, 0], panels[p, 1], panels[p, 2], panels[p, 3]
-    for c in range(channels):
-        o = group * u_group + padded * channels + c * height
-        at = group * group_step + row * row_step + c * channel_step + first_tap
+    some_panels, parts = g[9], g[10]
+    number, panel = divmod(task, some_panels)
+    group, part = divmod(first_part + number, parts)
+    p = part * some_panels + panel
+    if p < panels.shape[0]:
+        row, valid, height = panels[p, 0], panels[p, 1], panels[p, 2]
+        start = number * u_part + (panels[p, 3] - panels[part * some_panels, 3]) * channels
+        taps = np.empty(9 * lanes * lanes, w.dtype)
+        # channels whose taps lie side by side are turned over together
+        some = lanes if channel_step == 9 else 1
         for m in range(0, height, lanes):
-            weights_4(
-                w, at + m * row_step, tap_step, row_step, u, o + m, u_step,
-                min(lanes, max(0, valid - m)), min(lanes, height - m),
-            )  # fmt: skip
+            at = group * group_step + (row + m) * row_step
+            filters, width = min(lanes, max(0, valid - m)), min(lanes, height - m)
+            for c0 in range(0, channels, some):
+                count = min(some, channels - c0)
+                for t in range(0, 9 * count, lanes):
+                    across(
+                        w, at + c0 * channel_step + t, row_step, filters, min(lanes, 9 * count - t),
+                        AHEAD * channel_step, taps, t * lanes,
+                    )  # fmt: skip
+                for c in range(count):
+                    weights_4(
+                        taps, (9 * c + first_tap) * lanes, tap_step * lanes,
+                        u, start + (c0 + c) * height + m, u_step, width,
+                    )  # fmt: skip
 
 
 @kernel
@@ -118,56 +147,69 @@ def _input_chunk(task, first_block, x, v, image, g):
     groups = _tabulate(table, size, m, lanes, start, min(block, tiles - start), image)
     for c in range(part * some, min(channels, (part + 1) * some)):
         for group in range(groups):
-            o = number * v_block + c * v_row
-            input_4(x, c * plane, W, table, group * size, v, o, v_step)
+            o = number * v_block + c * v_row + group * lanes
+            input_4(x, c * plane, W, plane, table, group * size, v, o, v_step)
 
 
 @kernel
-def _multiply(height, tall, wide, depth, u, a0, v, b0, step, c, c0, accumulate):
+def _multiply(height, tall, wide, depth, u, a0, v, b0, next_b, step, c, c0, accumulate):
     if height == tall:
         if wide:
-            tall_wide(depth, u, a0, v, b0, step, c, c0, step, accumulate)
+            tall_wide(depth, u, a0, v, b0, next_b, step, c, c0, step, accumulate)
         else:
-            tall_narrow(depth, u, a0, v, b0, step, c, c0, step, accumulate)
+            tall_narrow(depth, u, a0, v, b0, next_b, step, c, c0, step, accumulate)
     elif wide:
-        short_wide(depth, u, a0, v, b0, step, c, c0, step, accumulate)
+        short_wide(depth, u, a0, v, b0, next_b, step, c, c0, step, accumulate)
     else:
-        short_narrow(depth, u, a0, v, b0, step, c, c0, step, accumulate)
+        short_narrow(depth, u, a0, v, b0, next_b, step, c, c0, step, accumulate)
 
 
 @kernel
-def _product_chunk(task, first_block, u, v, panels, bias, y, numbers, bad, image, g, h):
+def _product_chunk(
+    task, first_block, blocks, first_part, u, v, panels, bias, y, numbers, bad, image, g, h
+):
     """Some panels of one group and one block; bad[task] = 1 if a result is not finite.
 
     numbers are 0 and the least number that a result may be.
     """
     m, lanes, size, tiles, block = g[1], g[2], g[3], g[4], g[5]
     v_row, v_step, v_block = g[7], g[8], g[9]
-    channels, u_step, u_group, rows, groups = h[0], h[1], h[2], h[3], h[4]
-    some_panels, depth, wide, tall, c_step = h[5], h[6], h[7], h[8], h[9]
+    channels, u_step, u_part, rows = h[0], h[1], h[2], h[3]
+    some_panels, depth, wide, tall, c_step = h[4], h[5], h[6], h[7], h[8]
     parts = (panels.shape[0] + some_panels - 1) // some_panels
-    number, rest = divmod(task, groups * parts)
-    group, part = divmod(rest, parts)
+    # blocks one after the other, which share the weights
+    rest, number = divmod(task, blocks)
+    start_u = rest * u_part
+    group, part = divmod(first_part + rest, parts)
     first, last = part * some_panels, min(panels.shape[0], (part + 1) * some_panels)
     start = (first_block + number) * block
     count = min(block, tiles - start)
-    c = np.empty(h[10], u.dtype)
+    c = np.empty(h[9], u.dtype)
     points = (m + 2) * (m + 2)
     for point in range(points):
         for c0 in range(0, channels, depth):
             some = min(depth, channels - c0)
             in_v = number * v_block + point * v_step + (group * channels + c0) * v_row
+            # where the next channels' V begins: this point's, or the next point's
+            after = in_v + some * v_row
+            if c0 + some == channels:
+                after = in_v - c0 * v_row + v_step
             j = 0
             while j < count:
                 whole = count - j > lanes
+                following = j + (wide if whole else lanes)
+                there = in_v + following if following < count else after
                 for p in range(first, last):
-                    height, row = panels[p, 2], panels[p, 3]
-                    in_u = group * u_group + point * u_step + row * channels + c0 * height
-                    in_c = point * c_step + (row - panels[first, 3]) * v_row + j
+                    height, row = panels[p, 2], panels[p, 3] - panels[first, 3]
+                    in_u = start_u + point * u_step + row * channels + c0 * height
+                    in_c = point * c_step + row * v_row + j
+                    # each panel fetches one line of a row of the tile of V that comes next
+                    line = there + (p - first) % (wide // lanes) * lanes
                     _multiply(
-                        height, tall, whole, some, u, in_u, v, in_v + j, v_row, c, in_c, c0 > 0
-                    )
-                j += wide if whole else lanes
+                        height, tall, whole, some, u, in_u, v, in_v + j, line, v_row, c, in_c,
+                        c0 > 0,
+                    )  # fmt: skip
+                j = following
     table = np.empty(block * size, np.int64)
     entries = _tabulate(table, size, m, lanes, start, count, image)
     sums = np.zeros(lanes, u.dtype)
@@ -182,8 +224,8 @@ def _product_chunk(task, first_block, u, v, panels, bias, y, numbers, bad, image
                 b += bias[k]
             for entry in range(entries):
                 output_4(
-                    c, in_c, c_step, table, entry * size, y, k * plane, image[5], bias, k * plane,
-                    per_pixel, b, numbers[1], sums,
+                    c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane, image[5],
+                    bias, k * plane, per_pixel, b, numbers[1], sums,
                 )  # fmt: skip
     failed = False
     for i in range(lanes):
@@ -200,12 +242,13 @@ class Winograd:
     weights: np.ndarray
     input: np.ndarray
     product: np.ndarray
-    groups: int
     blocks: int
     span: int  # blocks that share V
     input_parts: int
-    product_parts: int
-    u_size: int
+    parts: int  # blocks of filters of all groups
+    some_panels: int
+    u_part: int  # elements of U of a part
+    u_round: int  # parts whose weights are transformed just before they are used
     v_size: int
     scratch: int  # bytes of a task
     flops: int
@@ -234,78 +277,92 @@ def tabulate(
     channels, rows = C // groups, K // groups
     panels = panels_of(rows, unit)
     padded = int(panels[:, 2].sum())
-    # Rows of V and M, with room for the garbage of a last vector. The steps of a point are odd
-    # numbers of cache lines, or points of a tile would share cache sets.
+    # Rows of V and M, and the steps from point to point, are odd numbers of cache lines: rows, and
+    # points of a tile, would share cache sets.
     v_row = block + lanes
     v_step = C * v_row + lanes
     v_block = n * n * v_step
-    u_step = padded * channels + lanes
-    u_group = n * n * u_step
     some_panels = even(len(panels), blocks_of(padded, ROWS))
+    parts = blocks_of(len(panels), some_panels)
     c_rows = int(panels[:some_panels, 2].sum())
+    u_step = c_rows * channels + lanes
+    u_part = n * n * u_step
     c_step = c_rows * v_row + lanes
     c_size = n * n * c_step
     size = Fields(m).size
-    span = max(1, min(blocks, SPAN // (v_block * itemsize)))
-    span = even(blocks, span)
+    fewest = blocks_of(FEW_TASKS, groups * parts)
+    span = fewest * max(1, SPAN // (v_block * itemsize * fewest))
+    span = even(blocks, min(blocks, span))
     some = min(C, CHANNELS)
     depth = even(channels, DEPTH)
     return Winograd(
         panels=panels,
         image=np.array((C, H, W, K, P, Q, *before, tile_rows, tile_columns)),
-        weights=np.array((channels, lanes, u_step, u_group, *steps)),
+        weights=np.array((channels, lanes, u_step, u_part, *steps, some_panels, parts)),
         input=np.array((C, m, lanes, size, tiles, block, some, v_row, v_step, v_block)),
         product=np.array(
-            (channels, u_step, u_group, rows, groups, some_panels, depth, lanes * unit.vectors,
+            (channels, u_step, u_part, rows, some_panels, depth, lanes * unit.vectors,
              unit.rows, c_step, c_size)
         ),
-        groups=groups,
         blocks=blocks,
         span=span,
         input_parts=blocks_of(C, some),
-        product_parts=groups * blocks_of(len(panels), some_panels),
-        u_size=groups * u_group,
+        parts=groups * parts,
+        some_panels=some_panels,
+        u_part=u_part,
+        u_round=min(groups * parts, max(1, ROUND // (u_part * itemsize))),
         v_size=span * v_block,
         scratch=c_size * itemsize + block * size * 8,
         flops=2 * n * n * tiles * K * channels,
     )  # fmt: skip
 
 
-def lines(size: int, dtype: np.dtype) -> np.ndarray:
-    """An array that begins with a cache line, for vectors that do not straddle two."""
-    line = 64 // dtype.itemsize
-    whole = np.empty(size + line, dtype)
-    return whole[-(whole.ctypes.data // dtype.itemsize) % line :][:size]
-
-
-def pack(p: Winograd, w: np.ndarray) -> np.ndarray:
-    """U of the weights, in the order in which the product reads it."""
-    u = lines(p.u_size, w.dtype)
+def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> None:
+    """Fill U of `count` parts, count * p.u_part elements, in the order in which it is read."""
     launch(
-        _weights_chunk, p.groups * len(p.panels), u.nbytes,
-        w.reshape(-1), u, p.panels, p.weights,
+        _weights_chunk, count * p.some_panels, u.nbytes,
+        first, w.reshape(-1), u, p.panels, p.weights,
     )  # fmt: skip
-    return u
 
 
 def run(
-    p: Winograd, x: np.ndarray, u: np.ndarray, bias: np.ndarray, relu: bool, y: np.ndarray
+    p: Winograd,
+    x: np.ndarray,
+    w: np.ndarray,
+    packed: np.ndarray | None,
+    bias: np.ndarray,
+    relu: bool,
+    y: np.ndarray,
 ) -> bool:
-    """Write the result; False if some of it is not finite, and must be computed directly."""
-    v = lines(p.v_size, x.dtype)
+    """Write the result; False if some of it is not finite, and must be computed directly.
+
+    `packed` is U of all parts, if that has been kept; else it is made from w.
+    """
     # In an array that NumPy fills and every result hangs on: so no tape of launches (replay.py) is
     # kept, which could not repeat the decision below.
     numbers = np.array([0, 0 if relu else -np.inf], x.dtype)
-    bad = np.zeros(p.span * p.product_parts, np.int64)
-    for first in range(0, p.blocks, p.span):
-        blocks = min(p.span, p.blocks - first)
-        launch(
-            _input_chunk, blocks * p.input_parts, p.flops, first, x.reshape(-1), v, p.image, p.input
-        )  # fmt: skip
-        launch(
-            _product_chunk, blocks * p.product_parts, p.flops, first, u, v, p.panels, bias,
-            y.reshape(-1), numbers, bad, p.image, p.input, p.product,
-        )  # fmt: skip
-        if bad.any():
-            return False
+    bad = np.zeros(p.span * p.parts, np.int64)
+    whole = p.span < p.blocks  # several spans need U again and again
+    some = p.parts if whole or packed is not None else p.u_round
+    with (
+        borrowed(p.v_size, x.dtype) as v,
+        borrowed(0 if packed is not None else some * p.u_part, w.dtype) as u,
+    ):
+        for first in range(0, p.blocks, p.span):
+            blocks = min(p.span, p.blocks - first)
+            launch(
+                _input_chunk, blocks * p.input_parts, p.flops,
+                first, x.reshape(-1), v, p.image, p.input,
+            )  # fmt: skip
+            for part in range(0, p.parts, some):
+                parts = min(some, p.parts - part)
+                if packed is None and first == 0:
+                    pack(p, w, u, part, parts)
+                launch(
+                    _product_chunk, blocks * parts, p.flops,
+                    first, blocks, part, u if packed is None else packed, v, p.panels, bias,
+                    y.reshape(-1), numbers, bad, p.image, p.input, p.product,
+                )  # fmt: skip
+                if bad.any():
+                    return False
     return True

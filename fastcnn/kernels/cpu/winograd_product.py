@@ -12,28 +12,72 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import multiply_tile
+from fastcnn.kernels.cpu.simd import multiply_tile, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_tiles import TAPS, emitter
 from fastcnn.kernels.cpu.winograd_transforms import Vectors, transforms
 from fastcnn.kernels.cpu.winograd_transforms import multiply_tile as transform_tile
 
 
-def emit_weights(emit, m, pointers, steps, valid, width):
-    """U[i, j][0 … width-1] = G g G^T of a filter in each lane; zeros for lanes from `valid` on.
+def _transposed(emit, rows):
+    """Vector j of the result holds lane j of every row; as many rows as lanes."""
+    lanes, rows = emit.lanes, list(rows)
+    width = lanes // 2
+    while width:  # swap the blocks off the diagonal, in ever smaller squares
+        upper = [i if not i & width else lanes + i - width for i in range(lanes)]
+        lower = [i + width if not i & width else lanes + i for i in range(lanes)]
+        for i in range(lanes):
+            if not i & width:
+                pair = rows[i], rows[i + width]
+                rows[i], rows[i + width] = emit.pick(*pair, upper), emit.pick(*pair, lower)
+        width //= 2
+    return rows
 
-    pointers are the first lane's first tap and U; steps the elements between taps, between filters
-    and from U[i, j] to U[i, j + 1].
+
+def _across_typer(typingctx, w, w0, row_step, rows, count, ahead, t, t0):
+    """`across(w, w0, row_step, rows, count, ahead, t, t0)`: turn rows into vectors across them.
+
+    Vector j, at t[t0 + j*lanes], has element j of each of `rows` rows of w, row_step elements
+    apart; zeros for more rows, and from element `count` on. Reads nothing else, and fetches what
+    lies `ahead` of each row.
+    """
+
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, w.dtype)
+        wv, w0, row_step, rows, count, ahead, tv, t0 = arguments
+        first, nothing = emit.at(emit.data(w, wv), w0), emit.index(0)
+        loaded = []
+        for row in range(emit.lanes):
+            there = builder.icmp_signed("<", emit.index(row), rows)
+            offset = builder.select(there, builder.mul(row_step, emit.index(row)), nothing)
+            mask = emit.between(nothing, builder.select(there, count, nothing))
+            place = emit.at(first, offset)
+            prefetch_line(builder, emit.at(place, ahead), write=False)
+            loaded.append(emit.masked_load(place, mask, emit.zero()))
+        target = emit.at(emit.data(t, tv), t0)
+        for j, vector in enumerate(_transposed(emit, loaded)):
+            emit.store(vector, emit.at(target, emit.index(j * emit.lanes)))
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(w, i, i, i, i, i, t, i), codegen
+
+
+across: Any = intrinsic(_across_typer)
+
+
+def emit_weights(emit, m, pointers, steps, width):
+    """U[i, j][0 … width-1] = G g G^T of a filter in each lane.
+
+    pointers are the vector of the first taps and U; steps the elements between taps, and from
+    U[i, j] to U[i, j + 1].
     """
     builder = emit.builder
     w, u = pointers
-    tap_step, row_step, u_step = steps
-    nothing, g = emit.index(0), transforms(m, TAPS).g
-    mask, stored = emit.between(nothing, valid), emit.between(nothing, width)
-    taps = []
-    for tap in range(TAPS * TAPS):
-        place = emit.at(w, builder.mul(tap_step, emit.index(tap)))
-        taps.append(emit.gather(place, row_step, mask, emit.zero()))
+    tap_step, u_step = steps
+    stored, g = emit.between(emit.index(0), width), transforms(m, TAPS).g
+    places = [emit.at(w, builder.mul(tap_step, emit.index(i))) for i in range(TAPS * TAPS)]
+    taps = [emit.load(place) for place in places]
     tile = [taps[i : i + TAPS] for i in range(0, len(taps), TAPS)]
     points = [u for row in transform_tile(g, tile, Vectors(emit)) for u in row]
     for number, vector in enumerate(points):
@@ -41,32 +85,32 @@ def emit_weights(emit, m, pointers, steps, valid, width):
 
 
 def _weights(m):
-    """Make the intrinsic `f(w, w0, tap_step, row_step, u, u0, u_step, valid, width)`."""
+    """Make the intrinsic `f(w, w0, tap_step, u, u0, u_step, width)`: see `emit_weights`."""
 
-    def typer(typingctx, w, w0, tap_step, row_step, u, u0, u_step, valid, width):
+    def typer(typingctx, w, w0, tap_step, u, u0, u_step, width):
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, w.dtype)
-            wv, w0, tap_step, row_step, uv, u0, u_step, valid, width = arguments
+            wv, w0, tap_step, uv, u0, u_step, width = arguments
             pointers = emit.at(emit.data(w, wv), w0), emit.at(emit.data(u, uv), u0)
-            emit_weights(emit, m, pointers, (tap_step, row_step, u_step), valid, width)
+            emit_weights(emit, m, pointers, (tap_step, u_step), width)
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(w, i, i, i, u, i, i, i, i), codegen
+        return types.void(w, i, i, u, i, i, i), codegen
 
     return intrinsic(typer)
 
 
 weights_4: Any = _weights(4)
-weights_2: Any = _weights(2)
 
 
-def emit_panel(emit, rows, vectors, sizes, pointers, accumulate, a_step=None):
+def emit_panel(emit, rows, vectors, sizes, pointers, accumulate, a_step=None, next_b=None):
     """C[row, j] = (C[row, j] if accumulate else 0)
                    + sum over k < depth of a[k*a_step + row] * b[k*b_step + j]   j < vectors * lanes
 
     C's rows are c_step apart; sizes are (depth, b_step, c_step), depth at least 1. A is packed
-    where no a_step is given.
+    where no a_step is given. With `next_b` the next panel of a packed A is fetched, and a line of
+    each of the depth rows of B that begin there.
     """
     builder = emit.builder
     depth, b_step, c_step = sizes
@@ -83,29 +127,38 @@ def emit_panel(emit, rows, vectors, sizes, pointers, accumulate, a_step=None):
         total.add_incoming(emit.zero(), before)
         total.add_incoming(value, during)
         start.append(total)
-    totals = multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step)
+    next_a = emit.at(a, builder.mul(depth, emit.index(rows)))
+
+    def fetch(number):
+        prefetch_line(builder, emit.at(next_a, builder.mul(number, emit.index(rows))), write=False)
+        prefetch_line(builder, emit.at(next_b, builder.mul(number, b_step)), write=False)
+
+    each = None if next_b is None else fetch
+    totals = multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step, each)
     for place, total in zip(places, totals, strict=True):
         emit.store(total, place)
 
 
 def _panel(rows_of, vectors_of):
-    """Make the intrinsic `f(depth, a, a0, b, b0, b_step, c, c0, c_step, accumulate)`."""
+    """Make the intrinsic `f(depth, a, a0, b, b0, next_b, b_step, c, c0, c_step, accumulate)`."""
 
-    def typer(typingctx, depth, a, a0, b, b0, b_step, c, c0, c_step, accumulate):
+    def typer(typingctx, depth, a, a0, b, b0, next_b, b_step, c, c0, c_step, accumulate):
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, a.dtype)
-            depth, av, a0, bv, b0, b_step, cv, c0, c_step, accumulate = arguments
+            depth, av, a0, bv, b0, next_b, b_step, cv, c0, c_step, accumulate = arguments
             pointers = [
                 emit.at(emit.data(kind, value), offset)
                 for kind, value, offset in ((a, av, a0), (b, bv, b0), (c, cv, c0))
             ]
             unit = known_unit()
             sizes = (depth, b_step, c_step)
-            emit_panel(emit, rows_of(unit), vectors_of(unit), sizes, pointers, accumulate)
+            tile = rows_of(unit), vectors_of(unit)
+            following = emit.at(emit.data(b, bv), next_b)
+            emit_panel(emit, *tile, sizes, pointers, accumulate, next_b=following)
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(i, a, i, b, i, i, c, i, i, types.boolean), codegen
+        return types.void(i, a, i, b, i, i, i, c, i, i, types.boolean), codegen
 
     return intrinsic(typer)
 

@@ -27,11 +27,11 @@ from fastcnn.kernels.cpu import gemm_weight_grad
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import cover, padded
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
+from fastcnn.kernels.cpu.scratch import lines
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
 from fastcnn.kernels.cpu.vectors import copy_row
-from fastcnn.kernels.cpu.winograd_blocks import lines
 from fastcnn.kernels.cpu.winograd_channels import (
     GROWTH,
     fold,
