@@ -35,7 +35,8 @@ class Problem:
         return np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
-        fields = (f"{name}={value}" for name, value in vars(self.geometry).items())
+        known = vars(self.geometry).items()
+        fields = (f"{name}={value}" for name, value in known if not name.startswith("_"))
         return f"{self.operation} {self.dtype} {' '.join(fields)}"
 
 

@@ -203,10 +203,11 @@ def test_a_result_computed_again_is_traced(monkeypatch, capsys):
         ({"dilation": 2}, "dilation 1"),
         ({"weight": (4, 5, 3, 2)}, "3 x 3 filters"),
         ({"weight": (5, 1, 3, 3), "groups": 5}, "1 filters per group fill too little"),
+        ({"image": (2049, 3, 9), "weight": (4, 2049, 3, 3)}, "2049 channels to a sum"),
     ],
 )
 def test_refusals(changes, reason):
-    x = np.zeros((1, 5, 9, 9), np.float32)
+    x = np.zeros((1, *changes.pop("image", (5, 9, 9))), np.float32)
     w = np.zeros(changes.pop("weight", (4, 5, 3, 3)), np.float32)
     with pytest.raises(ValueError, match=f"algorithm='winograd' cannot serve .*{reason}"):
         functional.conv2d(x, w, algorithm="winograd", **changes)

@@ -29,6 +29,8 @@ from fastcnn.kernels.cpu.winograd_tiles import TAPS
 
 # Pixels of a tile of the result along each axis.
 M = 4
+# Errors grow with the square root of the channels; 2500 reach 1e-5 (docs/performance.md).
+MOST_CHANNELS = 2048
 AGAIN = "a result is not finite or near the type's limit: computed again by implicit GEMM"
 
 
@@ -41,6 +43,11 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
         return f"a vector of {unit.name} holds {unit.lanes(itemsize)} numbers, {M} are needed"
     if (g.R, g.S) != (TAPS, TAPS) or g.stride != (1, 1) or g.dilation != (1, 1):
         return f"it takes {TAPS} x {TAPS} filters, stride 1, dilation 1 alone"
+    channels = (g.C if operation == "conv2d" else g.K) // g.groups
+    if channels > MOST_CHANNELS:
+        return (
+            f"with {channels} channels to a sum its error could pass 1e-5: {MOST_CHANNELS} at most"
+        )
     per, columns = unit.lanes(itemsize) // M, blocks_of(g.Q if operation == "conv2d" else g.W, M)
     if columns < per - 1 and 2 * columns != per:
         return f"{columns} tiles in a row are too few to fill a vector from two rows"
