@@ -20,6 +20,8 @@ class Flatten(Layer):
         return (input_shape[0], features(input_shape))
 
     def _forward(self, x: Any, training: bool) -> tuple[Array, Any]:
+        if x.ndim == 0:
+            raise ValueError("x must have a batch axis, (N, ...), but got a single number")
         # A view where memory allows, as PyTorch's layer gives; `functional.flatten` copies.
         return x.reshape(self.output_shape(x.shape)), x.shape
 

@@ -26,5 +26,15 @@ def find(layers: Sequence[Layer]) -> dict[int, Pair]:
 
 
 def still_one(relu: ReLU, pooling: MaxPool2D) -> bool:
-    """Whether one operation can do both: settings may change between passes."""
-    return relu.at_zero == 1 and relu.backend == pooling.backend
+    """Whether one operation can do both.
+
+    Settings may change between passes, and somebody may watch a layer through methods of its own.
+    """
+    same = relu.at_zero == 1 and relu.backend == pooling.backend
+    return same and as_made(relu) and as_made(pooling)
+
+
+def as_made(layer: Layer) -> bool:
+    """Whether a layer has its class's passes, none that were put on this one object."""
+    own = vars(layer)
+    return "forward" not in own and "backward" not in own

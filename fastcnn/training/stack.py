@@ -63,8 +63,9 @@ class Stack:
         self._seed = seed
         self._default_input_shape = default_input_shape
         self._input_shape: tuple[int, ...] = ()
-        every = [*self.layers, *(a for a in (l.activation_layer for l in self.layers) if a)]
-        self._settings = [(layer, name) for layer in every for name in layer.live_settings]
+        activations = (layer.activation_layer for layer in self.layers)
+        self._every = [*self.layers, *(a for a in activations if a is not None)]
+        self._settings = [(layer, name) for layer in self._every for name in layer.live_settings]
         self._rectified = pairs.find(self.layers)
         self._parameters: dict[str, Array] = {}
         if input_shape is not None:

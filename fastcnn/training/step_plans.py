@@ -22,6 +22,7 @@ from fastcnn.functional.replay import conditions, recording
 
 from .losses import accuracy
 from .optimizers import SGD, Adam, Optimizer
+from .pairs import as_made
 
 if TYPE_CHECKING:
     from .sequential import Sequential
@@ -73,8 +74,7 @@ class StepPlan:
             for name in layer.parameters
         ]
         self._gradients = network.gradients()
-        every = [*network.layers, *(a for layer in network.layers if (a := layer.activation_layer))]
-        self.kept = [(layer, layer._kept) for layer in every]
+        self.kept = [(layer, layer._kept) for layer in network._every]
         self._check(network, value)
         self._updates: _Updates | None = None
 
@@ -202,6 +202,8 @@ class StepPlans:
             return None
         where = conditions()
         if where is None or not network.built or x.size == 0:
+            return None
+        if not all(map(as_made, network._every)):
             return None
         settings = [getattr(layer, name) for layer, name in network._settings]
         key = (x.shape, y.shape, y.dtype, network.loss, where, *settings)

@@ -34,12 +34,12 @@ def test_a_run_of_problems_of_one_s_own(tmp_path):
     process = start(*TINY, "--ops", "forward,dx", "--json", str(file))
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert "4 cases on 1 threads" in err
+    assert "6 cases on 1 threads" in err
     assert "left" in err
     assert "n1c2h6k3r3" in out
     content = json.loads(file.read_text())
     assert {row["label"] for row in content["rows"]} == {
-        "conv fwd", "conv dx", "pool fwd", "pool dx",
+        "conv fwd", "conv dx", "pool fwd", "pool dx", "relu+pool fwd", "relu+pool dx",
     }  # fmt: skip
     assert content["finished"]
     assert [entry["threads"] for entry in content["limits"]] == [1, 1]

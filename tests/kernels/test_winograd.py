@@ -131,8 +131,8 @@ def assert_as_direct(x, w, dy, b=None, relu=False):
 
 
 @dtypes
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_left_to_implicit_gemm(dtype, value):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.01e30, -3e37])
+def test_what_is_not_finite_or_huge_is_left_to_implicit_gemm(dtype, value):
     """Wherever it is: at every corner, in the middle, in weights; with ReLU and without."""
     for number, place in enumerate([(0, 0), (0, -1), (-1, 0), (-1, -1), (6, 7)]):
         x, w, dy = arrays(CASE, dtype)
@@ -140,7 +140,21 @@ def test_what_is_not_finite_is_left_to_implicit_gemm(dtype, value):
         assert_as_direct(x, w, dy, relu=number % 2 == 1)
     x, w, dy = arrays(CASE, dtype)
     w[2, 3, 1, 1] = value
-    assert_as_direct(x, w, dy)
+    if not np.isfinite(value):
+        assert_as_direct(x, w, dy)
+
+
+def test_what_is_beside_a_huge_number_keeps_its_digits():
+    """Results that do not depend on it are those of a direct convolution; below the limit they are
+    not, where they share a tile with it."""
+    x, w, _ = arrays(CASE, np.float32)
+    far = np.full(geometry_of(CASE).output_shape, True)
+    far[1, :, 4:8, 4:9] = False
+    for value, again in ((2e30, True), (9e29, False)):
+        x[1, 2, 6, 7] = value
+        y = functional.conv2d(x, w, algorithm="winograd", **CASE.options)
+        direct = functional.conv2d(x, w, algorithm="implicit_gemm", **CASE.options)
+        assert np.array_equal(y[far], direct[far]) == again
 
 
 @dtypes

@@ -253,3 +253,19 @@ def test_an_algorithm_that_looks_at_the_numbers_is_not_replayed(plain):
         expected, others = other.loss_and_gradients(x, y)
         np.testing.assert_equal(loss, expected)
         assert_same(gradients, others)
+
+
+def test_a_layer_that_somebody_watches_is_called():
+    network = networks.fifteen_parameter(input_shape=(1, 6, 6))
+    (x, y), *_ = batches(network, (1, 6, 6), 3, "f4")
+    for _ in range(4):
+        network.loss_and_gradients(x, y)
+    assert planned(network)
+    layer, seen = network.layers[0], []
+    forward = layer.forward
+    vars(layer)["forward"] = lambda x, training=True: seen.append(x) or forward(x, training)
+    network.loss_and_gradients(x, y)
+    assert len(seen) == 1
+    del vars(layer)["forward"]
+    network.loss_and_gradients(x, y)
+    assert len(seen) == 1

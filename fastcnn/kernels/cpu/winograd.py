@@ -5,10 +5,11 @@
 
 It multiplies 36 times for 16 results, where the direct form multiplies 144 times. Its rounding
 errors are those of the transformed numbers, spread over a tile: they are small against the tile's
-largest numbers, and so against the result in norm, but not against each of its elements. One
-number that is not finite would spoil a whole tile. What comes out finite was so all the way, since
-neither sums nor products make an infinity or a NaN finite again; a call that finds anything else in
-a result is computed once more, by implicit GEMM, and says so.
+largest numbers, and so against the result in norm, but not against each of its elements. One huge
+number, or one that is not finite, would spoil a whole tile: inputs are looked at by their transform
+(winograd_limits.py), and so are results, for weights can be anything. What comes out finite was so
+all the way, since neither sums nor products make an infinity or a NaN finite again. A call that
+finds anything else is computed once more, by implicit GEMM, and says so.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from fastcnn.kernels.cpu.winograd_tiles import TAPS
 M = 4
 # Errors grow with the square root of the channels; 2500 reach 1e-5 (docs/performance.md).
 MOST_CHANNELS = 2048
-AGAIN = "a result is not finite or near the type's limit: computed again by implicit GEMM"
+AGAIN = "inputs or results are not finite, or too large: computed again by implicit GEMM"
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:

@@ -20,6 +20,7 @@ from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
 from fastcnn.kernels.cpu.scratch import borrowed
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
 from fastcnn.kernels.cpu.winograd_product import (
     across,
     short_narrow,
@@ -135,8 +136,8 @@ def _weights_chunk(task, first_part, w, u, panels, g):
 
 
 @kernel
-def _input_chunk(task, first_block, x, v, image, g):
-    """Some channels of one block."""
+def _input_chunk(task, first_block, x, v, peaks, image, g):
+    """Some channels of one block; lanes of `peaks` are raised to the largest |number|."""
     channels, m, lanes, size, tiles, block = g[0], g[1], g[2], g[3], g[4], g[5]
     some, v_row, v_step, v_block = g[6], g[7], g[8], g[9]
     plane, W = image[1] * image[2], image[2]
@@ -148,7 +149,7 @@ def _input_chunk(task, first_block, x, v, image, g):
     for c in range(part * some, min(channels, (part + 1) * some)):
         for group in range(groups):
             o = number * v_block + c * v_row + group * lanes
-            input_4(x, c * plane, W, plane, table, group * size, v, o, v_step)
+            input_4(x, c * plane, W, plane, table, group * size, v, o, v_step, peaks, task * lanes)
 
 
 @kernel
@@ -250,6 +251,7 @@ class Winograd:
     u_part: int  # elements of U of a part
     u_round: int  # parts whose weights are transformed just before they are used
     v_size: int
+    peaks: int  # lanes of all tasks of the input transform
     scratch: int  # bytes of a task
     flops: int
 
@@ -312,6 +314,7 @@ def tabulate(
         u_part=u_part,
         u_round=min(groups * parts, max(1, ROUND // (u_part * itemsize))),
         v_size=span * v_block,
+        peaks=span * blocks_of(C, some) * lanes,
         scratch=c_size * itemsize + block * size * 8,
         flops=2 * n * n * tiles * K * channels,
     )  # fmt: skip
@@ -334,7 +337,8 @@ def run(
     relu: bool,
     y: np.ndarray,
 ) -> bool:
-    """Write the result; False if some of it is not finite, and must be computed directly.
+    """Write the result; False if it must be computed directly, since an input is not finite or too
+    large (winograd_limits.py) or a result is not finite.
 
     `packed` is U of all parts, if that has been kept; else it is made from w.
     """
@@ -342,6 +346,7 @@ def run(
     # kept, which could not repeat the decision below.
     numbers = np.array([0, 0 if relu else -np.inf], x.dtype)
     bad = np.zeros(p.span * p.parts, np.int64)
+    peaks = np.zeros(p.peaks, x.dtype)
     whole = p.span < p.blocks  # several spans need U again and again
     some = p.parts if whole or packed is not None else p.u_round
     with (
@@ -352,8 +357,10 @@ def run(
             blocks = min(p.span, p.blocks - first)
             launch(
                 _input_chunk, blocks * p.input_parts, p.flops,
-                first, x.reshape(-1), v, p.image, p.input,
+                first, x.reshape(-1), v, peaks, p.image, p.input,
             )  # fmt: skip
+            if not largest(peaks) < LARGEST:  # or NaN
+                return False
             for part in range(0, p.parts, some):
                 parts = min(some, p.parts - part)
                 if packed is None and first == 0:

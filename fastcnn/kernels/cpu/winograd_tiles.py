@@ -162,11 +162,15 @@ def emit_input(emit, m, pointers, width, plane, entry, step):
 
     pointers are the channel's first pixel in the first image, the table, and the group's first
     tile in V's row of the channel for (0, 0); those of the following (i, j) are `step` elements
-    apart. The next channel, `plane` elements further on, is fetched.
+    apart; and a vector that is raised to the largest |number| read, whose bits are compared, so
+    that NaN is larger than any. The next channel, `plane` elements further on, is fetched.
     """
     builder, ops = emit.builder, Vectors(emit)
-    x, table, v = pointers
+    x, table, v, peaks = pointers
     group = _Group(emit, m, table, entry)
+    kind = emit.magnitude(emit.zero()).type
+    peaks = builder.bitcast(peaks, kind.as_pointer())
+    peak = builder.load(peaks, align=emit.element_bytes, typ=kind)
     n, split, bt = group.fields.n, group.split(), transforms(m, TAPS).bt
     starts = [[emit.at(x, s) for s in group.starts(group.fields.sources, i)] for i in (0, 1)]
     rows = []
@@ -186,7 +190,10 @@ def emit_input(emit, m, pointers, width, plane, entry, step):
         first = taken(0, [emit.zero()] * (2 * m))
         both = _if(emit, split, first, lambda taken=taken, first=first: taken(1, first))
         pixels = _apart(emit, both[:m], m) + _apart(emit, both[m:], n - m)
+        for pixel in pixels:
+            peak = emit.larger(emit.magnitude(pixel), peak)
         rows.append(multiply(bt, pixels, ops))
+    builder.store(peak, peaks, align=emit.element_bytes)
     columns = [multiply(bt, column, ops) for column in zip(*rows, strict=True)]
     for i in range(n):
         for j in range(n):
@@ -257,20 +264,23 @@ def emitter(context, builder, dtype):
 
 
 def _input(m):
-    """Make the intrinsic `f(x, x0, width, plane, table, entry, v, v0, step)`: see `emit_input`."""
+    """Make the intrinsic `f(x, x0, width, plane, table, entry, v, v0, step, peaks, p0)`: see
+    `emit_input`.
+    """
 
-    def typer(typingctx, x, x0, width, plane, table, entry, v, v0, step):
+    def typer(typingctx, x, x0, width, plane, table, entry, v, v0, step, peaks, p0):
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, x.dtype)
-            xv, x0, width, plane, tv, entry, vv, v0, step = arguments
+            xv, x0, width, plane, tv, entry, vv, v0, step, pv, p0 = arguments
             pointers = (
-                emit.at(emit.data(x, xv), x0), emit.data(table, tv), emit.at(emit.data(v, vv), v0)
+                emit.at(emit.data(x, xv), x0), emit.data(table, tv), emit.at(emit.data(v, vv), v0),
+                emit.at(emit.data(peaks, pv), p0),
             )  # fmt: skip
             emit_input(emit, m, pointers, width, plane, entry, step)
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(x, i, i, i, table, i, v, i, i), codegen
+        return types.void(x, i, i, i, table, i, v, i, i, peaks, i), codegen
 
     return intrinsic(typer)
 

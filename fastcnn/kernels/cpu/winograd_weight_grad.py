@@ -40,6 +40,7 @@ from fastcnn.kernels.cpu.winograd_channels import (
     spread_x,
     tall_outer,
 )
+from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
 
 POINTS = 36
 # Filters, and panels of channels, of a block of M: V's panel stays in L1, Y's block in L2. Two
@@ -64,8 +65,6 @@ SPANS = 4
 LINE = 16
 # Operations per channel and tile of a transform, and per sum of M that is folded.
 TRANSFORM, FOLD = 400, 20
-# The contract of every transformed convolution: larger inputs are left to direct ones.
-LARGEST = 1e30
 AGAIN = "inputs are not finite, or so large that sums might overflow: computed by implicit GEMM"
 
 
@@ -286,12 +285,6 @@ def _tables(g: Conv2dGeometry, itemsize: int) -> _Tables:
     )
 
 
-def _largest(peaks: np.ndarray) -> float:
-    """The largest of numbers whose bits were compared: infinity or NaN if there is one."""
-    bits = np.int32 if peaks.itemsize == 4 else np.int64
-    return float(peaks.view(bits).max().view(peaks.dtype))
-
-
 def _run(g: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> bool:
     """Whether dw could be found: no input is too large, and no sum can have overflowed."""
     t = _tables(g, x.itemsize)
@@ -302,7 +295,7 @@ def _run(g: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> bo
     # (replay.py) is kept, which could not repeat the decision below.
     nothing = np.zeros(1, x.dtype)
     flat_x, flat_dy, flat_dw = x.reshape(-1), dy.reshape(-1), dw.reshape(-1)
-    largest_x = largest_dy = 0.0
+    most_x = most_dy = 0.0
     for part, heights, blocks in t.parts:
         channels, filters = int(part[1] - part[0]), int(part[3] - part[2])
         x_tasks, dy_tasks = (spans * blocks_of(n, lanes) for n in (channels, filters))
@@ -325,12 +318,12 @@ def _run(g: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> bo
                 _fold_chunk, blocks, FOLD * channels * filters,
                 m, flat_dw, part, heights, nothing, t.sizes,
             )  # fmt: skip
-        some_x, some_dy = _largest(peaks[: x_tasks * lanes]), _largest(peaks[x_tasks * lanes :])
+        some_x, some_dy = largest(peaks[: x_tasks * lanes]), largest(peaks[x_tasks * lanes :])
         if not (some_x < LARGEST and some_dy < LARGEST):  # or NaN
             return False
-        largest_x, largest_dy = max(largest_x, some_x), max(largest_dy, some_dy)
+        most_x, most_dy = max(most_x, some_x), max(most_dy, some_dy)
     tiles = t.rows * t.columns
-    return GROWTH * tiles * largest_x * largest_dy < float(np.finfo(x.dtype).max)
+    return GROWTH * tiles * most_x * most_dy < float(np.finfo(x.dtype).max)
 
 
 def conv2d_weight_grad(
