@@ -57,7 +57,11 @@ class StepPlan:
         self.x = x.copy()
         with recording() as tape:
             z, p = network._forward(self.x, True)
-            self.y = self._rows(self.loss.targets(y, p.shape, network.dtype), p.shape, p.dtype)
+            self.p, self.images = p, np.arange(len(p))
+            targets = self.loss.targets(y, p.shape, network.dtype)
+            self.y = targets.copy() if targets.dtype.kind == "f" else np.empty(p.shape, p.dtype)
+            if not self._put(targets):
+                raise _Unrepeatable
             value = self.loss.value(z, p, self.y)
             if not tape.launches:
                 raise _Unrepeatable  # the reference computes, or nothing is compiled
@@ -66,8 +70,7 @@ class StepPlan:
             network._backward_parameters(self.loss, self.loss.gradient(z, p, self.y))
         if tape.conditional:
             raise _Unrepeatable
-        self.tape, self.p = tape, p
-        self.images = np.arange(len(p))
+        self.tape = tape
         self.holders = [
             (layer.gradients, name, layer.gradients[name])
             for layer in network.layers
@@ -85,42 +88,32 @@ class StepPlan:
         scratch = [*self.tape.scratch(*fixed), self.p, *self._gradients.values()]
         if sum(a.nbytes for a in scratch) > _MOST_BYTES:
             raise _Unrepeatable
-        found = [gradient.copy() for _, _, gradient in self.holders]
+        found = [gradient.tobytes() for gradient in self._gradients.values()]
+        finite = all(np.isfinite(gradient).all() for gradient in self._gradients.values())
         before = [array.copy() for array in scratch]
         for array in scratch:
             array.fill(np.nan)
         self.tape.run()
-        again = [gradient for _, _, gradient in self.holders]
-        pairs = zip(found, again, strict=True)
-        same = all(np.isfinite(a).all() and a.tobytes() == b.tobytes() for a, b in pairs)
-        if not (same and self._value() == value):
+        same = found == [gradient.tobytes() for gradient in self._gradients.values()]
+        if not (finite and same and self._value() == value):
             # one of them may be a table that others use
             for array, content in zip(scratch, before, strict=True):
                 array[...] = content
             raise _Unrepeatable
 
-    def _rows(self, targets: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Targets as the losses' kernels take them; class numbers as rows of 0 and one 1."""
-        if targets.dtype.kind == "f":
-            return targets.copy()
-        rows = np.zeros(shape, dtype)
-        rows[np.arange(shape[0]), targets] = 1
-        return rows
+    def _put(self, targets: Array) -> bool:
+        """Put targets into the tape's array, class numbers as rows of 0 and one 1.
 
-    def _take_targets(self, y: Array) -> Array | None:
-        """Put a batch's targets into the tape's array; returns them as `accuracy` takes them.
-
-        None, and nothing done, for class numbers out of range: the plain step says so.
+        False, and nothing done, for class numbers out of range: the plain step says so.
         """
-        targets = self.loss.targets(y, self.p.shape, self.p.dtype)
         if targets.dtype.kind == "f":
             self.y[...] = targets
-            return targets
+            return True
         if targets.min() < 0 or targets.max() >= self.p.shape[1]:
-            return None
+            return False
         self.y.fill(0)
         self.y[self.images, targets] = 1
-        return targets
+        return True
 
     def _value(self) -> float:
         return float(self.p.dtype.type(self.mean[0]))
@@ -130,8 +123,8 @@ class StepPlan:
 
         None for what only the plain step can do.
         """
-        targets = self._take_targets(y)
-        if targets is None:
+        targets = self.loss.targets(y, self.p.shape, self.p.dtype)
+        if not self._put(targets):
             return None
         self.x[...] = x
         self.tape.run()

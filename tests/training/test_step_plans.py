@@ -162,6 +162,18 @@ def test_errors_are_those_of_the_plain_step(y, message):
         network.loss_and_gradients(np.ones((3, 13), np.float32), np.array([0, 1, 2]))
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_wrong_label_in_the_step_that_would_be_recorded_is_said(label):
+    network = Sequential(
+        [Dense(3, activation="softmax")], loss="categorical_cross_entropy", input_shape=(2,)
+    )
+    x = np.ones((3, 2), np.float32)
+    for _ in range(module._WARM_UP - 1):
+        network.loss_and_gradients(x, np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match=f"labels must be in 0..2, but got {label}"):
+        network.loss_and_gradients(x, np.array([0, label, 2]))
+
+
 class Doubled(Dense):
     """A layer of somebody's own, whose arithmetic no tape sees."""
 
