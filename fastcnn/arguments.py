@@ -18,17 +18,12 @@ PADDING_STRINGS = ("valid", "same", "same_upper", "same_lower")
 
 # Kernels compute with 64-bit offsets: sums of a few such numbers still fit.
 _LIMIT = 2**60
-_INT = {int}
 
 
 def _integers(value: Any, name: str, lengths: tuple[int, ...], least: int) -> tuple[int, ...]:
     """`value` as a tuple of ints of an allowed length; an int stands for all of them."""
-    # The usual cases first: the rest takes 2 us a number, as long as a small layer's arithmetic.
     if type(value) is int and least <= value < _LIMIT:
         return (value,) * lengths[0]
-    plain = type(value) is tuple and len(value) in lengths and set(map(type, value)) == _INT
-    if plain and min(value) >= least and max(value) < _LIMIT:
-        return value
     wanted = " or ".join(["an int", *(f"{n} ints" for n in lengths)])
     given = f"{name} must be {wanted}, but got {value!r}"
     is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)

@@ -190,7 +190,7 @@ def mask_to_input(
     indices = mask_to_indices(mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode)
     shape = shape_of(input_shape, "input_shape")
     chosen = np.zeros(shape, np.uint8)
-    chosen.reshape(-1)[_flat(indices, shape)] = 1
+    chosen.reshape(-1)[flat(indices, shape)] = 1
     return chosen
 
 
@@ -237,11 +237,11 @@ def max_pool2d_grad(
     # dX[argmax of window] += dY[window]
     dx = np.zeros(shape, dy_.dtype)
     with quiet():
-        np.add.at(dx.reshape(-1), _flat(indices, shape), dy_.ravel())
+        np.add.at(dx.reshape(-1), flat(indices, shape), dy_.ravel())
     return store(dx, dtype)
 
 
-def _flat(indices: Array, shape: tuple[int, ...]) -> Array:
+def flat(indices: Array, shape: tuple[int, ...]) -> Array:
     """Indices within a plane as indices into the whole flattened input."""
     planes = np.arange(int(np.prod(shape[:-2]))).reshape(*shape[:-2], 1, 1)
     return (planes * (shape[-2] * shape[-1]) + indices).ravel()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ._axes import Ints, Padding
 from ._numerics import Array, expect_shape, load, store
 from .activation import relu
-from .pool import mask_to_indices, max_pool2d, max_pool2d_grad
+from .pool import flat, mask_to_indices, max_pool2d, max_pool2d_grad
 
 
 def relu_max_pool2d(
@@ -53,11 +53,8 @@ def relu_max_pool2d(
     if not return_mask:
         return y
     _, (x_,) = load(x=x)
-    channels = x_.shape[:-2]
-    planes = x_.reshape(*channels, x_.shape[-2] * x_.shape[-1])
     indices = mask_to_indices(mask, x_.shape, *window)
-    indices = indices.reshape(*channels, y.shape[-2] * y.shape[-1])
-    chosen = np.take_along_axis(planes, indices, axis=-1).reshape(y.shape)
+    chosen = x_.reshape(-1)[flat(indices, x_.shape)].reshape(y.shape)
     return y, mask, (~(chosen < 0)).astype(np.uint8)
 
 
