@@ -1,8 +1,5 @@
 """Winograd's convolution: borders, kept weights, a fused ReLU, what is not finite."""
 
-import os
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -18,6 +15,7 @@ from fastcnn.kernels.cpu.units import vector_unit
 from fastcnn.verification.bounds import TRANSFORMED
 from tests.functional.operations import FLOATS, Guarded, convolve, geometry_of, guarded
 from tests.geometries import ConvCase
+from tests.kernels.shorter_vectors import needs_longer_vectors, run_on_avx2
 
 pytestmark = pytest.mark.skipif(
     vector_unit() is None, reason="no vector unit here, or nothing is compiled"
@@ -254,24 +252,9 @@ print(vector_unit().name)
 """
 
 
-@pytest.mark.skipif(
-    vector_unit() is None or vector_unit().name != "AVX-512", reason="a shorter vector is this one"
-)
+@needs_longer_vectors
 def test_on_avx2():
-    features = {
-        "NUMBA_CPU_NAME": "haswell",
-        "NUMBA_CPU_FEATURES": "+avx2,+fma",
-        "FASTCNN_CACHE": "0",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=os.environ | features,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "AVX2\n"
+    run_on_avx2(PROGRAM)
 
 
 def test_a_tape_of_launches_is_not_kept():
