@@ -1,10 +1,13 @@
 """Two runs held against each other: what got faster, slower, or stayed inside the noise.
 
     slower    every time in the new interval is above every time in the old one, and the ratio of
-              the medians is above 1 + LEVEL; faster likewise
+              the medians is above 1 + LEVEL; and where peers took turns with it in both runs, it
+              is slower beside most of them as well, by the intervals of those ratios
+    faster    likewise
     noise     everything else
 
-Only fastcnn's own rows count; peers and the machine's limits show whether the machine was the same.
+Only fastcnn's own rows count. Peers tell a slower kernel from a slower machine: a virtual one's
+speed drifts by more between two runs than it does within a case.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from math import exp, fsum, log
 from typing import Any
 
 from fastcnn.benchmark.results import typical_limits
-from fastcnn.benchmark.statistics import LEVEL, Interval
+from fastcnn.benchmark.statistics import LEVEL, Interval, paired_ratio
 
 # From the operation and the problem, not the name of a layer: suites may be renamed.
 _KEY = ("operation", "problem", "dtype", "threads", "library", "side")
+_CASE = _KEY.index("library")
+Key = tuple[Any, ...]
+Rows = dict[Key, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,30 @@ def verdict(old: Interval, new: Interval) -> str:
     return "slower" if ratio > 1 else "faster"
 
 
-def _rows(content: dict[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _seen_beside(key: Key, old: Rows, new: Rows) -> list[str]:
+    """The verdict of each peer that took turns with a row in both runs.
+
+    Its paired ratios are peer/ours: ours is slower where they have become smaller.
+    """
+    found = []
+    for peer in old:
+        if peer[:_CASE] != key[:_CASE] or peer[_CASE] == "fastcnn":
+            continue
+        if old[peer]["status"] == "ok" and new.get(peer, {}).get("status") == "ok":
+            before, after = (
+                paired_ratio(rows[key]["rounds"], rows[peer]["rounds"]) for rows in (old, new)
+            )
+            found.append(verdict(_interval(after.to_dict()), _interval(before.to_dict())))
+    return found
+
+
+def _judge(key: Key, old: Rows, new: Rows) -> str:
+    by_time, beside = verdict(_interval(old[key]), _interval(new[key])), _seen_beside(key, old, new)
+    confirmed = not beside or 2 * beside.count(by_time) > len(beside)
+    return by_time if confirmed else "noise"
+
+
+def _rows(content: dict[str, Any]) -> Rows:
     return {tuple(row[name] for name in _KEY): row for row in content["rows"]}
 
 
@@ -108,8 +137,8 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
         row = after[key]
         label = f"{row['layer']} {row['label']} {row['side']} {row['threads']}T {row['dtype']}"
         if row["status"] == "ok":
-            one, other = _interval(before[key]), _interval(row)
-            changes.append(Change(label, other.median / one.median, verdict(one, other)))
+            ratio = row["median"] / before[key]["median"]
+            changes.append(Change(label, ratio, _judge(key, before, after)))
         else:
             changes.append(Change(label, float("nan"), "wrong"))
     changes.sort(key=lambda c: (c.verdict != "wrong", -c.ratio if c.ratio == c.ratio else 0.0))

@@ -20,6 +20,10 @@ _THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
 )
 
+# Each thread on a core of its own, for the pools that are OpenMP's (ours, PyTorch's). Without it
+# some schedulers leave both threads of a pool on one core while the other idles: on the virtual
+# machine of docs/performance.md one launch in fourteen then lost 4, 8 or 16 ms.
+_BOUND = {"OMP_PROC_BIND": "true", "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue"}
 
 # Seconds between two looks at a process that is to come to rest.
 _POLL = 1e-3
@@ -60,7 +64,10 @@ def cores_for(threads: int) -> list[int]:
 
 
 class ProcessWorker:
-    """A library in a process of its own, pinned, with pools of `threads` threads.
+    """A library in a process of its own, pinned, with a pool of `threads` threads.
+
+    OpenMP's threads are bound to one core each; other pools may use all these cores, except that
+    sides/onnx_runtime.py binds ONNX Runtime's in its own way.
 
     Parameters
     ----------
@@ -72,9 +79,10 @@ class ProcessWorker:
         self.library, self.threads = library, threads
         ours, theirs = Pipe()
         fd = theirs.fileno()
-        cores = ",".join(str(core) for core in cores_for(threads))
+        cores = cores_for(threads)
         environment = dict(os.environ)
-        environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads)) | _BOUND
+        environment["OMP_PLACES"] = ",".join(f"{{{core}}}" for core in cores)
         # the package must be found from wherever the command was started
         root = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(
@@ -82,7 +90,7 @@ class ProcessWorker:
         )
         command = [sys.executable, "-m", "fastcnn.benchmark.worker"]
         self._process = subprocess.Popen(
-            [*command, str(fd), library, str(threads), cores],
+            [*command, str(fd), library, str(threads), ",".join(map(str, cores))],
             pass_fds=[fd], env=environment, stdin=subprocess.DEVNULL,
             stdout=2,  # what libraries print is not our output
         )  # fmt: skip

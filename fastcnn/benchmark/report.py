@@ -32,10 +32,10 @@ _FULL = 8.0
 
 _METHOD = """
 <p>Every library runs in a process of its own, with the same number of threads, pinned to the same
-cores. They take turns, round after round, and only one computes at a time. Before a side is timed,
-its result is held against the NumPy reference in float64; then its weights change sign in place and
-it is held against it again. Three input sets take turns and weights change in place between calls.
-Compiling and warming up are not timed.</p>
+cores, one thread to a core. They take turns, round after round, and only one computes at a time.
+Before a side is timed, its result is held against the NumPy reference in float64; then its weights
+change sign in place and it is held against it again. Three input sets take turns and weights change
+in place between calls. Compiling and warming up are not timed.</p>
 <p>Times are medians of rounds, a round's figure being the median of its calls. The spread is the
 width of the 95&nbsp;% confidence interval of the median. A ratio is the median of the rounds' own
 ratios, so that drift of the machine hits both sides; it is called noise if its interval holds 1 or

@@ -177,7 +177,7 @@ class Session:
         return roofline.measure(self.threads, at).to_dict()
 
 
-def serve(connection: Connection, library: str, threads: int) -> None:
+def serve(connection: Connection, library: str, threads: int, cores: list[int]) -> None:
     """Answer until the other end of the pipe is gone."""
     session: Session | None = None
     while True:
@@ -186,7 +186,10 @@ def serve(connection: Connection, library: str, threads: int) -> None:
         except (EOFError, OSError):
             return
         try:
-            session = session or Session(library, threads)
+            if session is None:
+                session = Session(library, threads)
+                if hasattr(session.module, "bind"):  # OpenMP is told by the environment
+                    session.module.bind(cores)
             answer = True, getattr(session, method)(*arguments)
         except Exception:
             answer = False, traceback.format_exc()
@@ -196,10 +199,11 @@ def serve(connection: Connection, library: str, threads: int) -> None:
 
 def main() -> None:
     """Pin this process, then serve; nothing heavy is imported before."""
-    fd, library, threads, cores = sys.argv[1:]
+    fd, library, threads = sys.argv[1:4]
+    cores = [int(core) for core in sys.argv[4].split(",")]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    serve(Connection(int(fd)), library, int(threads))
+    os.sched_setaffinity(0, cores)
+    serve(Connection(int(fd)), library, int(threads), cores)
 
 
 if __name__ == "__main__":

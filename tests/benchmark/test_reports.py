@@ -18,8 +18,8 @@ SIDES = {
 }  # fmt: skip
 
 
-def made_up(suite="odd", threads=(1, 2), factor=1.0, seed=0):
-    """The content of a run's JSON without a run."""
+def made_up(suite="odd", threads=(1, 2), factor=1.0, seed=0, machine=1.0):
+    """The content of a run's JSON without a run: ours, or the whole machine, slower by a factor."""
     rng = random.Random(seed)
     found = results.Results({"threads": list(threads)})
     found.machine = {
@@ -29,9 +29,10 @@ def made_up(suite="odd", threads=(1, 2), factor=1.0, seed=0):
     }  # fmt: skip
     for case in cases([suite]):
         for count in threads:
-            seconds = (1e-4 + case.bytes / 1e9 + case.flops / 1e12) * factor / count
+            seconds = (1e-4 + case.bytes / 1e9 + case.flops / 1e12) * machine / count
             timed = {}
             for side, (library, slower) in SIDES.items():
+                slower *= factor if library == "fastcnn" else 1.0
                 timed[side] = [seconds * slower * (1 + 0.02 * rng.random()) for _ in range(8)]
                 row = {
                     **case.facts(), "threads": count, "library": library, "side": side,
@@ -162,12 +163,21 @@ def test_two_runs_compared():
     assert {c.verdict for c in found.changes} == {"slower"}
     assert len(found.beyond(1.05)) == len(found.changes)
     assert not found.beyond(1.5)
-    # peers are made slower with us, and that is said
-    assert any("peers took 1.2" in line for line in found.machine)
+    assert not any("peers took" in line for line in found.machine)
     back = compare(slower, old)
     assert {c.verdict for c in back.changes} == {"faster"}
     assert not back.beyond(1.05)
     assert {c.verdict for c in compare(old, made_up(seed=2)).changes} == {"noise"}
+
+
+def test_a_slower_machine_is_not_a_slower_kernel():
+    old, new = made_up(), made_up(machine=1.2, seed=1)
+    found = compare(old, new)
+    assert {c.verdict for c in found.changes} == {"noise"}
+    assert any("peers took 1.2" in line for line in found.machine)
+    for content in (old, new):  # nobody beside it: its own times are all there is
+        content["rows"] = [row for row in content["rows"] if row["library"] == "fastcnn"]
+    assert {c.verdict for c in compare(old, new).changes} == {"slower"}
 
 
 def test_a_result_that_has_become_wrong_is_past_any_bound():

@@ -1,6 +1,8 @@
 """Every side of every library gives the reference's results, each library in its own process."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,23 @@ def test_more_threads_than_cores_are_refused():
     assert cores_for(cores) == sorted(os.sched_getaffinity(0))
     with pytest.raises(ValueError, match="cannot be compared"):
         cores_for(cores + 1)
+
+
+@pytest.mark.parametrize("library", ["fastcnn", "torch", "ort"])
+def test_each_thread_of_a_pool_is_bound_to_a_core_of_its_own(library):
+    lacking = missing(library)
+    if lacking:
+        pytest.skip(f"{', '.join(lacking)} not installed")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core: there is nothing to bind")
+    case = cases([], ["forward"], [find("n4c16h32k16r3p1")])[0]
+    found = ProcessWorker(library, 2)
+    try:
+        side = found.ask("begin", case)[0]
+        found.ask("prepare", side)
+        tasks = Path(f"/proc/{found._process.pid}/task").glob("*/status")
+        allowed = [re.search(r"Cpus_allowed_list:\t(.*)", task.read_text())[1] for task in tasks]
+    finally:
+        found.close()
+    alone = [cores for cores in allowed if cores.isdigit()]
+    assert {str(core) for core in cores_for(2)} <= set(alone)

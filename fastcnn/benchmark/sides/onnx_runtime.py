@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,14 @@ from fastcnn.verification.kinds import ConvProblem, PoolProblem
 _OPSET, _IR_VERSION = 19, 9
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
 _FORWARD = ("conv2d", "conv2d_frozen", "max_pool2d", "dense", *_ACTIVATIONS)
+
+_pool_cores: list[int] = []
+
+
+def bind(cores: list[int]) -> None:
+    """Keep the calling thread on the first core, and a pool's others on one of the rest each."""
+    os.sched_setaffinity(0, cores[:1])
+    _pool_cores[:] = cores[1:]
 
 
 def variants(case: Case) -> list[str]:
@@ -77,6 +86,9 @@ def _session(case: Case, arrays: Arrays, threads: int) -> tuple[Any, list[str]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    if _pool_cores and threads == 1 + len(_pool_cores):
+        pool = ";".join(str(core + 1) for core in _pool_cores)  # it counts cores from one
+        options.add_session_config_entry("session.intra_op_thread_affinities", pool)
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
