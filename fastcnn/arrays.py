@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.memory import RESULTS
+
 Array = np.ndarray
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -220,7 +222,7 @@ class Output:
     ) -> None:
         self._out = None
         if out is None:
-            self.array = np.empty(shape, dtype)
+            self.array = RESULTS.empty(shape, dtype)
             return
         self._out = writable(out, "out")
         if out.dtype.newbyteorder("=") != dtype:
@@ -235,7 +237,7 @@ class Output:
             and out.dtype.isnative
             and not any(i is not None and np.may_share_memory(out, i) for i in inputs)
         )
-        self.array = out if direct else np.empty(shape, dtype)
+        self.array = out if direct else RESULTS.empty(shape, dtype)
 
     def result(self) -> Array:
         """The finished result: `out` itself where one was given."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.memory import Pool
+
 Form = Callable[[np.ndarray], tuple[Any, np.ndarray]]
 
 
@@ -21,6 +23,18 @@ def poison(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array of NaN, or of the type's largest integer."""
     dtype = np.dtype(dtype)
     return np.full(shape, np.nan if dtype.kind == "f" else np.iinfo(dtype).max, dtype)
+
+
+class PoisonedPool(Pool):
+    """New memory each time, full of NaN."""
+
+    def __init__(self) -> None:
+        super().__init__(bound=0, least=0)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        found = super().empty(shape, dtype)
+        found.fill(np.nan)
+        return found
 
 
 def strided(a: np.ndarray) -> tuple[Any, np.ndarray]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from fastcnn.arguments import axis_of, real
 from fastcnn.arrays import Array, expect_shape, floats, type_name
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
+from fastcnn.memory import RESULTS
 
 
 def _forward(operation: str, x: Any, *arguments: Any) -> Array:
     """Run an operation that takes x and returns an array of its shape."""
     x = floats(x, "x", ())
-    y = np.empty(x.shape, x.dtype)
+    y = RESULTS.empty(x.shape, x.dtype)
     g = Extent(x.shape)
     plan(operation, g, type_name(x)).run(g, x, y, *arguments)
     return y
@@ -27,7 +26,7 @@ def _backward(operation: str, dy: Any, kept: Any, name: str, *arguments: Any) ->
     dy = floats(dy, "dy", ())
     kept = floats(kept, name, (), like=dy)
     expect_shape(dy, "dy", kept.shape, f"the shape of {name}")
-    dx = np.empty(kept.shape, kept.dtype)
+    dx = RESULTS.empty(kept.shape, kept.dtype)
     g = Extent(kept.shape)
     plan(operation, g, type_name(kept)).run(g, dy, kept, dx, *arguments)
     return dx

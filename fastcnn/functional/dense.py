@@ -12,6 +12,7 @@ import numpy as np
 from fastcnn.arrays import Array, expect_shape, floats, type_name
 from fastcnn.geometry import DenseGeometry, Extent
 from fastcnn.kernels.plans import plan
+from fastcnn.memory import RESULTS
 
 
 def _rows(value: Any, name: str, like: Array | None = None) -> Array:
@@ -64,7 +65,7 @@ def dense(x: Any, w: Any, b: Any = None) -> Array:
         b = floats(b[:1] if shared else b, "b", (), like=x)
         if not shared:
             expect_shape(b, "b", (outputs,), "one bias per output of w")
-    y = np.empty((*x.shape[:-1], outputs), x.dtype)
+    y = RESULTS.empty((*x.shape[:-1], outputs), x.dtype)
     g = DenseGeometry(len(x) if x.ndim == 2 else 1, features, outputs)
     plan("dense", g, type_name(x)).run(g, x, w, b, y)
     return y
@@ -91,7 +92,7 @@ def dense_input_grad(dy: Any, w: Any) -> Array:
     w = floats(w, "w", (2,), like=dy)
     outputs, features = w.shape
     _expect_features(dy, "dy", outputs, w)
-    dx = np.empty((*dy.shape[:-1], features), dy.dtype)
+    dx = RESULTS.empty((*dy.shape[:-1], features), dy.dtype)
     g = DenseGeometry(len(dy) if dy.ndim == 2 else 1, features, outputs)
     plan("dense_input_grad", g, type_name(dy)).run(g, dy, w, dx)
     return dx
@@ -121,7 +122,7 @@ def dense_weight_grad(x: Any, dy: Any) -> Array:
         raise ValueError(
             f"x and dy must have equally many images, but got shapes {x.shape} and {dy.shape}"
         )
-    dw = np.empty((dy.shape[-1], x.shape[-1]), x.dtype)
+    dw = RESULTS.empty((dy.shape[-1], x.shape[-1]), x.dtype)
     g = DenseGeometry(len(x) if x.ndim == 2 else 1, x.shape[-1], dy.shape[-1])
     plan("dense_weight_grad", g, type_name(x)).run(g, x, dy, dw)
     return dw

@@ -15,6 +15,7 @@ import numpy as np
 from fastcnn.arrays import Array, floats, to_numpy, type_name
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
+from fastcnn.memory import RESULTS
 
 
 def _check_reduction(reduction: str) -> None:
@@ -92,7 +93,7 @@ def _loss(operation: str, p: Array, y: Array, reduction: str, shape: Any, count:
 
 def _gradient(operation: str, p: Array, y: Array, reduction: str, count: int) -> Array:
     _check_reduction(reduction)
-    dp = np.empty(p.shape, p.dtype)
+    dp = RESULTS.empty(p.shape, p.dtype)
     g = Extent(p.shape)
     plan(operation, g, type_name(p)).run(g, p, y, dp, count if reduction == "mean" else 1)
     return dp

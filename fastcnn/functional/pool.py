@@ -10,6 +10,7 @@ from fastcnn.arguments import shape_of
 from fastcnn.arrays import Array, Output, expect_shape, floats, images, integers, type_name
 from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
 from fastcnn.kernels.plans import plan
+from fastcnn.memory import RESULTS
 
 _OUTPUT = "the output's shape of this pooling"
 
@@ -27,9 +28,9 @@ def forward(
     shape = g.output_shape[4 - x.ndim :]
     chosen = plan(operation, g, type_name(x), algorithm)
     target = Output(shape, x.dtype, out, (x,))
-    kept = [np.empty(shape, g.mask_dtype)]
+    kept = [RESULTS.empty(shape, g.mask_dtype)]
     if operation == "relu_max_pool2d":
-        kept.append(np.empty(shape, np.uint8))
+        kept.append(RESULTS.empty(shape, np.uint8))
     chosen.run(g, x, target.array, *kept)
     return (target.result(), *kept)
 

@@ -1,7 +1,5 @@
 """Winograd's convolution: borders, kept weights, a fused ReLU, what is not finite."""
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
 
@@ -16,6 +14,7 @@ from fastcnn.verification.bounds import TRANSFORMED
 from tests.functional.operations import FLOATS, Guarded, convolve, geometry_of, guarded
 from tests.geometries import ConvCase
 from tests.kernels.shorter_vectors import needs_longer_vectors, run_on_avx2
+from tests.layouts import PoisonedPool
 
 pytestmark = pytest.mark.skipif(
     vector_unit() is None, reason="no vector unit here, or nothing is compiled"
@@ -57,12 +56,7 @@ def assert_near(got, want, dtype):
 @dtypes
 def test_close_in_poisoned_memory(case, dtype, monkeypatch):
     """NaN around the arrays is not read, in the result not left, in scratch memory not used."""
-
-    @contextmanager
-    def poisoned(size, kind):
-        yield np.full(size, np.nan, kind)
-
-    monkeypatch.setattr(winograd_blocks, "borrowed", poisoned)
+    monkeypatch.setattr(winograd_blocks, "SCRATCH", PoisonedPool())
     g = geometry_of(case)
     x, w, dy = arrays(case, dtype)
     rng = np.random.default_rng(2)

@@ -13,6 +13,7 @@ from fastcnn.verification.bounds import TRANSFORMED
 from tests.functional.operations import FLOATS, Guarded, convolve, geometry_of, guarded
 from tests.geometries import ConvCase
 from tests.kernels.shorter_vectors import needs_longer_vectors, run_on_avx2
+from tests.layouts import PoisonedPool
 
 pytestmark = pytest.mark.skipif(
     vector_unit() is None, reason="no vector unit here, or nothing is compiled"
@@ -74,14 +75,7 @@ def truth(case, x, dy):
 @dtypes
 def test_close_in_poisoned_memory(case, dtype, blocking, monkeypatch):
     """NaN around the arrays is not read, in the result not left, in scratch memory not used."""
-    lines = winograd_weight_grad.lines
-
-    def poisoned(size, kind):
-        memory = lines(size, kind)
-        memory.fill(np.nan)
-        return memory
-
-    monkeypatch.setattr(winograd_weight_grad, "lines", poisoned)
+    monkeypatch.setattr(winograd_weight_grad, "SCRATCH", PoisonedPool())
     g = geometry_of(case)
     x, dy = arrays(case, dtype)
     out = Guarded(g.weight_shape, dtype)

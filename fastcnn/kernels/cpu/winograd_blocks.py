@@ -17,7 +17,6 @@ import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
-from fastcnn.kernels.cpu.scratch import borrowed
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
@@ -30,6 +29,7 @@ from fastcnn.kernels.cpu.winograd_product import (
     weights_4,
 )
 from fastcnn.kernels.cpu.winograd_tiles import TAPS, Fields, input_4, output_4
+from fastcnn.memory import SCRATCH
 
 # Bytes of a block of tiles in one row of M: 64 tiles in float32, of which M takes 740 KB for 64
 # filters.
@@ -349,27 +349,25 @@ def run(
     peaks = np.zeros(p.peaks, x.dtype)
     whole = p.span < p.blocks  # several spans need U again and again
     some = p.parts if whole or packed is not None else p.u_round
-    with (
-        borrowed(p.v_size, x.dtype) as v,
-        borrowed(0 if packed is not None else some * p.u_part, w.dtype) as u,
-    ):
-        for first in range(0, p.blocks, p.span):
-            blocks = min(p.span, p.blocks - first)
+    v = SCRATCH.empty((p.v_size,), x.dtype)
+    u = SCRATCH.empty((0 if packed is not None else some * p.u_part,), w.dtype)
+    for first in range(0, p.blocks, p.span):
+        blocks = min(p.span, p.blocks - first)
+        launch(
+            _input_chunk, blocks * p.input_parts, p.flops,
+            first, x.reshape(-1), v, peaks, p.image, p.input,
+        )  # fmt: skip
+        if not largest(peaks) < LARGEST:  # or NaN
+            return False
+        for part in range(0, p.parts, some):
+            parts = min(some, p.parts - part)
+            if packed is None and first == 0:
+                pack(p, w, u, part, parts)
             launch(
-                _input_chunk, blocks * p.input_parts, p.flops,
-                first, x.reshape(-1), v, peaks, p.image, p.input,
+                _product_chunk, blocks * parts, p.flops,
+                first, blocks, part, u if packed is None else packed, v, p.panels, bias,
+                y.reshape(-1), numbers, bad, p.image, p.input, p.product,
             )  # fmt: skip
-            if not largest(peaks) < LARGEST:  # or NaN
+            if bad.any():
                 return False
-            for part in range(0, p.parts, some):
-                parts = min(some, p.parts - part)
-                if packed is None and first == 0:
-                    pack(p, w, u, part, parts)
-                launch(
-                    _product_chunk, blocks * parts, p.flops,
-                    first, blocks, part, u if packed is None else packed, v, p.panels, bias,
-                    y.reshape(-1), numbers, bad, p.image, p.input, p.product,
-                )  # fmt: skip
-                if bad.any():
-                    return False
     return True

@@ -27,7 +27,6 @@ from fastcnn.kernels.cpu import gemm_weight_grad
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import cover, padded
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
-from fastcnn.kernels.cpu.scratch import lines
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
@@ -41,6 +40,7 @@ from fastcnn.kernels.cpu.winograd_channels import (
     tall_outer,
 )
 from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
+from fastcnn.memory import SCRATCH
 
 POINTS = 36
 # Filters, and panels of channels, of a block of M: V's panel stays in L1, Y's block in L2. Two
@@ -290,7 +290,7 @@ def _run(g: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray) -> bo
     t = _tables(g, x.itemsize)
     lanes, alone, spans = int(t.sizes[10]), not t.m_size, blocks_of(t.some_rows, t.span)
     # one piece: NumPy asks for huge pages from 4 MB on
-    v, y, m = np.split(lines(t.ends[1] + t.m_size, x.dtype), t.ends)
+    v, y, m = np.split(SCRATCH.empty((t.ends[1] + t.m_size,), x.dtype), t.ends)
     # Added to a few sums. NumPy fills it, and the result hangs on it: so no tape of launches
     # (replay.py) is kept, which could not repeat the decision below.
     nothing = np.zeros(1, x.dtype)
