@@ -162,6 +162,7 @@ _PORTABLE_CONV = _portable("cpu.portable", scratch=True, cost=_conv_cost)
 _IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
 _WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
+_INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad")
 _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transforms=True)
 _DEPTHWISE = _stated("depthwise", "cpu.depthwise")
 _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
@@ -182,6 +183,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
     "conv2d_weight_grad": [
         _PORTABLE_CONV,
         _GEMM_WEIGHT_GRAD,
+        _INNER_WEIGHT_GRAD,
         _WINOGRAD_WEIGHT_GRAD,
         _DEPTHWISE,
         _SMALL_CHANNEL_WEIGHT_GRAD,

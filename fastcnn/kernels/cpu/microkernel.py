@@ -49,12 +49,12 @@ from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_runs, prefetch
 from fastcnn.kernels.cpu.units import known_unit
 
 
-def _emitter(context, builder, dtype):
+def emitter(context, builder, dtype):
     unit = known_unit()
     return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
 
 
-def _moves(*arrays):
+def moves(*arrays):
     """Whether these can be the arrays of an operation here."""
     kinds = {a.dtype for a in arrays if isinstance(a, types.Array) and a.layout == "C"}
     all_arrays = all(isinstance(a, types.Array) for a in arrays)
@@ -139,11 +139,11 @@ def _product(rows_of):
         typingctx, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
         c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
     ):  # fmt: skip
-        if not _moves(a, b_near, b_far, c_near, c_far, ends):
+        if not moves(a, b_near, b_far, c_near, c_far, ends):
             return None
 
         def codegen(context, builder, signature, arguments):
-            emit = _emitter(context, builder, a.dtype)
+            emit = emitter(context, builder, a.dtype)
             given = dict(zip(_PRODUCT, arguments, strict=True))
             data = {
                 name: emit.data(kind, given[name])
@@ -201,19 +201,16 @@ def _take(stride):
     """
 
     def typer(typingctx, count, source, s0, plane, step, target, t0, t_step, first, last, fresh):
-        if not _moves(source, target):
+        if not moves(source, target):
             return None
 
         def codegen(context, builder, signature, arguments):
-            emit = _emitter(context, builder, source.dtype)
+            emit = emitter(context, builder, source.dtype)
             count, sv, s0, plane, step, tv, t0, t_step, first, last, fresh = arguments
             s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
             mask = emit.between(first, last)
-            twice = [builder.shl(n, emit.index(1)) for n in (first, last)]
-            ends = (twice[0], builder.sub(twice[1], emit.index(1)))
+            low, high = emit.pairs_between(first, last)
             lanes = emit.index(emit.lanes)
-            low = emit.between(*ends)
-            high = emit.between(*[builder.sub(end, lanes) for end in ends])
             with emit.loop(count, []) as loop:
                 there = emit.at(s, builder.mul(loop.number, plane))
                 here = emit.at(t, builder.mul(loop.number, t_step))
@@ -249,11 +246,11 @@ def _turn_typer(typingctx, rows, columns, source, s0, s_step, target, t0, places
     `lanes`: target[t0 + places[p0 + j] + m] = source[s0 + m*s_step + j] for m < rows, j < columns
     and places[p0 + j] >= 0. Writes nothing else, and reads nothing else but `lanes` places.
     """
-    if not _moves(source, target):
+    if not moves(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
-        emit = _emitter(context, builder, source.dtype)
+        emit = emitter(context, builder, source.dtype)
         rows, columns, sv, s0, s_step, tv, t0, pv, p0 = arguments
         s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
         place = emit.at_integer(emit.data(places, pv), p0)
@@ -288,11 +285,11 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
     first … last-1 of the vector at source[s0 + n*s_step] to target[t0 + n*plane + lane*stride].
     Reads and writes nothing else, but whole vectors for another stride than 1.
     """
-    if not _moves(source, target):
+    if not moves(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
-        emit = _emitter(context, builder, source.dtype)
+        emit = emitter(context, builder, source.dtype)
         count, sv, s0, s_step, tv, t0, plane, stride, first, last = arguments
         s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
         mask = emit.between(first, last)
@@ -349,11 +346,11 @@ def emit_dots(emit, tile, vectors, sizes, pointers):
 
 
 def _dots_typer(typingctx, rounds, a, a0, a_jump, b, b0, b_jump, c, c0):
-    if not _moves(a, b, c):
+    if not moves(a, b, c):
         return None
 
     def codegen(context, builder, signature, arguments):
-        emit = _emitter(context, builder, a.dtype)
+        emit = emitter(context, builder, a.dtype)
         rounds, av, a0, a_jump, bv, b0, b_jump, cv, c0 = arguments
         pointers = [
             emit.at(emit.data(kind, value), offset)

@@ -117,6 +117,13 @@ class Emitter:
         """Mask of the lanes first … last-1."""
         return self.builder.and_(self.below(last), self._compared(first, ">="))
 
+    def pairs_between(self, first, last):
+        """The same for two vectors in a row, of whose even lanes these are counted: two masks of
+        the lanes from 2*first to 2*(last-1)."""
+        one, lanes = self.index(1), self.index(self.lanes)
+        ends = self.builder.shl(first, one), self.builder.sub(self.builder.shl(last, one), one)
+        return self.between(*ends), self.between(*[self.builder.sub(end, lanes) for end in ends])
+
     def _compared(self, bound, sign):
         kind = ir.VectorType(_LANE, self.lanes)
         numbers = ir.Constant(kind, list(range(self.lanes)))
@@ -381,8 +388,8 @@ def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, 
     return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step, each)
 
 
-def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=None):
-    """start[row*vectors + v] += sum over k of a[k*a_step + row] * vector v of B's row k.
+def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=None, a_row=1):
+    """start[row*vectors + v] += sum over k of a[k*a_step + row*a_row] * vector v of B's row k.
 
     runs[v] = (first, second, mask): lanes of the mask come from first[k*step …], the others from
     second[k*step …]; without a mask all from first. Emits a loop of `depth` rounds, at least one,
@@ -405,7 +412,7 @@ def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=Non
             bs.append(vector)
         loop.next = []
         for row in range(rows):
-            factor = emit.broadcast(emit.at(row_of_a, emit.index(row)))
+            factor = emit.broadcast(emit.at(row_of_a, emit.index(row * a_row)))
             for v in range(vectors):
                 total = loop.values[row * vectors + v]
                 loop.next.append(emit.fma(factor, bs[v], total))

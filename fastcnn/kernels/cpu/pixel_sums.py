@@ -1,0 +1,189 @@
+"""The register tile of a weight gradient, and how its two factors are laid out.
+
+    C[v][m, lane] += sum over o < rounds, k < depth of A[m, o*depth + k] * B[o, k, v, lane]
+
+for `rows` rows m and `vectors` vectors v. Pixels are the depth: A has a row of them for each filter
+as memory has them, with rows `line(...)` elements apart, a constant, so that all are reached from
+one pointer; B has a vector for each, whose lanes are channels. Vector v of B[o, k] begins at
+b[b0 + offsets[o] + first_v + k*step], C[v][m] at c[c_v + m*lanes]: arrays are flat, nothing need be
+aligned beyond its elements. Each element is added up in the order of o, then k, from zero, and then
+added to C. `tall_sums` has unit.rows rows, `short_sums` unit.short_rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastcnn.kernels.cpu.microkernel import emitter, moves
+from fastcnn.kernels.cpu.simd import multiply_runs, prefetch_line
+from fastcnn.kernels.cpu.units import VectorUnit, known_unit
+
+# Bytes of pixels of one row of A: a panel of 14 rows takes 12.5 KB of a 48 KB L1, and as many
+# pixels of B 14 to 28 KB. 224 pixels in float32: 196, so often met in 14x14, 28x28 and 56x56, fit.
+PIXEL_BYTES = 896
+
+
+def most_pixels(itemsize: int) -> int:
+    """Pixels of a row of A at the most."""
+    return PIXEL_BYTES // itemsize
+
+
+def line(unit: VectorUnit, itemsize: int) -> int:
+    """Elements from row to row of A: a vector more than pixels, so that whole vectors can be
+    written and the rows of a panel fall on different sets of a cache."""
+    return most_pixels(itemsize) + unit.lanes(itemsize)
+
+
+def emit_sums(emit, unit, rows, sizes, pointers, firsts, ends):
+    """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
+    b and offsets, firsts and ends those of each vector in b and of its rows in c."""
+    builder, vectors = emit.builder, len(firsts)
+    rounds, depth, step = sizes
+    a, b, offsets = pointers
+    places = [emit.at(end, emit.index(m * emit.lanes)) for m in range(rows) for end in ends]
+    for place in places:
+        prefetch_line(builder, place, write=True)
+    with emit.loop(rounds, [emit.zero()] * len(places)) as loop:
+        in_a = emit.at(a, builder.mul(loop.number, depth))
+        in_b = emit.at(b, emit.integer(offsets, loop.number))
+        runs = [(emit.at(in_b, first), None, None) for first in firsts]
+        loop.next = multiply_runs(
+            emit, depth, in_a, runs, step, rows, loop.values, a_step=emit.index(1),
+            a_row=line(unit, emit.element_bytes),
+        )  # fmt: skip
+    assert len(loop.next) == rows * vectors
+    for place, total in zip(places, loop.next, strict=True):
+        emit.store(emit.add(emit.load(place), total), place)
+
+
+def _sums(rows_of):
+    """`sums(rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0)`; first_v
+    is firsts[f0 + v], c_v is c0 + ends[e0 + v]."""
+
+    def typer(
+        typingctx, rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0
+    ):  # fmt: skip
+        if not moves(a, b, c):
+            return None
+
+        def codegen(context, builder, signature, arguments):
+            emit, unit = emitter(context, builder, a.dtype), known_unit()
+            rounds, depth, step, av, a0, bv, b0, ov, o0, fv, f0, cv, c0, ev, e0 = arguments
+            in_firsts, in_ends = emit.data(firsts, fv), emit.data(ends, ev)
+            numbers = [emit.index(v) for v in range(unit.vectors)]
+            in_c = emit.at(emit.data(c, cv), c0)
+            emit_sums(
+                emit, unit, rows_of(unit), (rounds, depth, step),
+                (
+                    emit.at(emit.data(a, av), a0), emit.at(emit.data(b, bv), b0),
+                    emit.at_integer(emit.data(offsets, ov), o0),
+                ),
+                [emit.integer(in_firsts, builder.add(f0, v)) for v in numbers],
+                [emit.at(in_c, emit.integer(in_ends, builder.add(e0, v))) for v in numbers],
+            )  # fmt: skip
+            return context.get_dummy_value()
+
+        i = types.intp
+        signature = types.void(i, i, i, a, i, b, i, offsets, i, firsts, i, c, i, ends, i)
+        return signature, codegen
+
+    return intrinsic(typer)
+
+
+tall_sums: Any = _sums(lambda unit: unit.rows)
+short_sums: Any = _sums(lambda unit: unit.short_rows)
+
+
+# Half a row of 784 bytes is copied in less time than its first line takes to come.
+_ROWS_AHEAD = 4
+
+
+def _lay_rows_typer(typingctx, rows, n, source, s0, s_step, target, t0, t_step):
+    """The intrinsic that copies rows.
+
+    `lay_rows(rows, n, source, s0, s_step, target, t0, t_step)`: target[t0 + m*t_step + j] =
+    source[s0 + m*s_step + j] for m < rows, j < n, both at least 1. Writes up to a vector beyond
+    each row, reads nothing else, and fetches _ROWS_AHEAD rows into the cache before it reads them.
+    """
+    if not moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, source.dtype)
+        rows, n, sv, s0, s_step, tv, t0, t_step = arguments
+        s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        lanes = emit.index(emit.lanes)
+        ahead = builder.mul(s_step, emit.index(_ROWS_AHEAD))
+        vectors = builder.udiv(builder.add(n, emit.index(emit.lanes - 1)), lanes)
+        with emit.loop(rows, []) as row:
+            there = emit.at(s, builder.mul(row.number, s_step))
+            here = emit.at(t, builder.mul(row.number, t_step))
+            with emit.loop(vectors, []) as loop:
+                j = builder.mul(loop.number, lanes)
+                mask = emit.below(emit.minimum(builder.sub(n, j), lanes))
+                place = emit.at(there, j)
+                prefetch_line(builder, emit.at(place, ahead), write=False)
+                emit.store(emit.masked_load(place, mask, emit.zero()), emit.at(here, j))
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, i, source, i, i, target, i, i), codegen
+
+
+lay_rows: Any = intrinsic(_lay_rows_typer)
+
+
+def _lay_turned(stride):
+    """Make the intrinsic that turns rows of a source into vectors over the rows.
+
+    `lay(rows, source, s0, s_step, stride, ahead, target, t0, first, last)`: for j < lanes, lane m
+    of the vector at target[t0 + j*lanes] = source[s0 + m*s_step + j*stride] for m < rows and first
+    <= j < last, else zero. Reads no other element; fetches what lies `ahead` elements further on
+    into the cache.
+    """
+
+    def typer(typingctx, rows, source, s0, s_step, step, ahead, target, t0, first, last):
+        if not moves(source, target):
+            return None
+
+        def codegen(context, builder, signature, arguments):
+            emit = emitter(context, builder, source.dtype)
+            rows, sv, s0, s_step, step, ahead, tv, t0, first, last = arguments
+            s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+            mask = emit.between(first, last)
+            low, high = emit.pairs_between(first, last)
+            square = []
+            for m in range(emit.lanes):
+                exists = builder.icmp_signed(">", rows, emit.index(m))
+                row = emit.at(s, builder.mul(s_step, emit.index(m)))
+                prefetch_line(builder, emit.at(row, ahead), write=False)
+                if stride == 2:
+                    beyond = builder.add(ahead, emit.index(emit.lanes))
+                    prefetch_line(builder, emit.at(row, beyond), write=False)
+                    pair = (row, low), (emit.at(row, emit.index(emit.lanes)), high)
+                    read = [(at, builder.select(exists, half, emit.none())) for at, half in pair]
+                    halves = [emit.masked_load(at, half, emit.zero()) for at, half in read]
+                    square.append(emit.evens(*halves))
+                else:
+                    read = builder.select(exists, mask, emit.none())
+                    square.append(
+                        emit.masked_load(row, read, emit.zero())
+                        if stride == 1
+                        else emit.gather(row, step, read, emit.zero())
+                    )
+            for j, column in enumerate(emit.transposed(square)):
+                emit.store(column, emit.at(t, emit.index(j * emit.lanes)))
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(i, source, i, i, i, i, target, i, i, i), codegen
+
+    return intrinsic(typer)
+
+
+lay_turned: Any = _lay_turned(1)
+lay_turned_second: Any = _lay_turned(2)
+lay_turned_stepped: Any = _lay_turned(None)
