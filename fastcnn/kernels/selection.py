@@ -167,6 +167,7 @@ _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transfor
 _DEPTHWISE = _stated("depthwise", "cpu.depthwise")
 _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
 _SMALL_CHANNEL_INPUT_GRAD = _stated("small_channel", "cpu.small_channel_input_grad")
+_FULL_CONVOLUTION = _stated("full_convolution", "cpu.small_channel_full")
 _SMALL_CHANNEL_WEIGHT_GRAD = _stated("small_channel", "cpu.small_channel_weight_grad")
 
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
@@ -179,6 +180,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _WINOGRAD,
         _DEPTHWISE,
         _SMALL_CHANNEL_INPUT_GRAD,
+        _FULL_CONVOLUTION,
     ],
     "conv2d_weight_grad": [
         _PORTABLE_CONV,

@@ -17,6 +17,7 @@ from fastcnn.kernels.cpu.microkernel import (
     put,
     short_product,
     take_every,
+    take_fourth,
     take_second,
     take_stepped,
     tall_product,
@@ -60,6 +61,8 @@ def taking(count, s, s0, plane, stride, t, t0, step, first, last, fresh):
         take_every(count, s, s0, plane, stride, t, t0, step, first, last, fresh)
     elif stride == 2:
         take_second(count, s, s0, plane, stride, t, t0, step, first, last, fresh)
+    elif stride == 4:
+        take_fourth(count, s, s0, plane, stride, t, t0, step, first, last, fresh)
     else:
         take_stepped(count, s, s0, plane, stride, t, t0, step, first, last, fresh)
 
@@ -169,7 +172,7 @@ def test_dots_are_the_contract(dtype, rounds):
 
 @on_vectors
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_take_reads_its_lanes_alone(dtype, stride, fresh):
     """Lanes beyond the mask lie in poison, and before the array's first element."""

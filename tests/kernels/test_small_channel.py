@@ -11,13 +11,14 @@ from fastcnn import functional, reference
 from fastcnn.geometry import conv2d_geometry
 from fastcnn.kernels.cpu import (
     small_channel,
+    small_channel_full,
     small_channel_input_grad,
     small_channel_tiles,
     small_channel_weight_grad,
 )
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
-from fastcnn.kernels.cpu.small_channel import tile_product
+from fastcnn.kernels.cpu.small_channel_panels import tile_product
 from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, TILES, cover, products
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
 from tests.functional.operations import Guarded, convolve, geometry_of, guarded, result_shape
@@ -47,7 +48,7 @@ def poisoned(rng, size, dtype, around=70):
 
 @on_vectors
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 @pytest.mark.parametrize("lowest", [-np.inf, 0])
 @pytest.mark.parametrize("cut", [0, 1])
 def test_tile_is_the_contract(dtype, number, lowest, cut):
@@ -107,15 +108,16 @@ def test_products_are_the_contract(dtype, rows, whole, rest):
 
 
 @on_vectors
-def test_cover_holds_every_row_and_wastes_few():
+@pytest.mark.parametrize("depth", [9, 147])
+def test_cover_holds_every_row_and_wastes_few(depth):
     heights = [height for height, _ in TILES[UNIT.name]]
     for rows in range(1, 300):
-        found = cover(rows)
+        found = cover(rows, depth)
         whole = sum(heights[number] for number in found)
         assert rows <= whole < rows + min(heights)
         assert list(found) == sorted(found)
     if UNIT.name == "AVX-512":
-        assert [cover(rows) for rows in (6, 9, 32)] == [(2,), (1,), (0, 1, 1)]
+        assert [cover(rows, depth) for rows in (4, 6)] == [(3,), (2,)]
 
 
 def assembly(cpu, triple, unit, shape, inner):
@@ -146,7 +148,7 @@ def assembly(cpu, triple, unit, shape, inner):
 
 
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
-@pytest.mark.parametrize("number", [0, 1, 2, "products"])
+@pytest.mark.parametrize("number", [0, 1, 2, 3, "products"])
 def test_the_loop_in_assembly(cpu, triple, name, register, multiply, number):
     """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack."""
     (unit,) = (u for u in UNITS if u.name == name)
@@ -176,6 +178,16 @@ CASES = [
     ConvCase(2, 1, 9, 9, 3, 2, 2, 3, 4, 1, 1),
     ConvCase(2, 1, 15, 8, 3, 5, 3, 1, 0, (3, 1), 1),
 ]
+# Groups of few channels; several images in a block, fewer in the last; padding beyond the full one,
+# where dY is cropped; more groups than tasks.
+GROUPED = [
+    ConvCase(3, 12, 9, 21, 20, 3, 3, 1, 1, 1, 4),
+    ConvCase(11, 8, 7, 7, 16, 3, 3, 1, 1, 1, 2),
+    ConvCase(2, 40, 13, 13, 40, 3, 2, 1, (2, 3, 2, 1), (1, 2), 20),
+    ConvCase(5, 66, 14, 14, 33, 3, 3, 2, 1, 1, 33),
+    ConvCase(2, 48, 20, 20, 32, 3, 3, 1, 1, 1, 2),
+]
+CASES += GROUPED
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -187,13 +199,21 @@ cases = pytest.mark.parametrize("case", CASES, ids=str)
     [
         ("conv2d", small_channel),
         ("conv2d_input_grad", small_channel_input_grad),
+        ("conv2d_input_grad", small_channel_full),
         ("conv2d_weight_grad", small_channel_weight_grad),
     ],
 )
 def test_equal_on_integers(operation, kernel_file, case, dtype):
     """Every element, and nothing else; what the reference makes of the same numbers."""
     g, rng = geometry_of(case), np.random.default_rng(8)
-    assert kernel_file.refusal(operation, g, np.dtype(dtype).itemsize) is None
+    reason = kernel_file.refusal(operation, g, np.dtype(dtype).itemsize)
+    if kernel_file is small_channel_full and g.stride != (1, 1):
+        assert "stride" in reason
+        return
+    if kernel_file is small_channel_input_grad and case in GROUPED:
+        assert "group" in reason
+        return
+    assert reason is None
     x, w, dy = (guarded(small_integers(rng, shape, dtype)) for shape in case.shapes)
     out = Guarded(result_shape(operation, case), dtype)
     inputs = {
@@ -226,8 +246,8 @@ def test_fused_relu_is_relu_of_the_result(case, dtype):
 
 
 REFUSED = [
-    (((1, 9, 20, 20), (4, 9, 3, 3)), {}, "9 channels are not few: 8 at the most"),
-    (((1, 4, 20, 20), (4, 2, 3, 3)), {"groups": 2}, "it serves one group of channels alone"),
+    (((1, 33, 20, 20), (4, 33, 3, 3)), {}, "33 channels are not few: 32 at the most"),
+    (((1, 66, 20, 20), (4, 33, 3, 3)), {"groups": 2}, "33 channels per group are not few"),
     (
         ((1, 8, 3, 40000), (4, 8, 3, 3)),
         {},
@@ -243,10 +263,25 @@ def test_refuses_what_it_cannot_serve(shapes, options, reason):
     g = conv2d_geometry(*shapes, **options)
     for operation, kernel_file in (
         ("conv2d", small_channel),
-        ("conv2d_input_grad", small_channel_input_grad),
         ("conv2d_weight_grad", small_channel_weight_grad),
     ):
         assert re.match(reason, kernel_file.refusal(operation, g, 4))
+
+
+@on_vectors
+@pytest.mark.parametrize(
+    ("kernel_file", "shapes", "options", "reason"),
+    [
+        (small_channel_input_grad, ((1, 9, 9, 9), (4, 9, 3, 3)), {}, "9 channels are not few"),
+        (small_channel_input_grad, ((1, 8, 9, 9), (4096, 8, 3, 3)), {}, "294912 weights are more"),
+        (small_channel_input_grad, ((1, 4, 9, 9), (4, 2, 3, 3)), {"groups": 2}, "it serves one"),
+        (small_channel_full, ((1, 3, 9, 9), (33, 3, 3, 3)), {}, "33 channels are not few"),
+        (small_channel_full, ((1, 3, 9, 9), (8, 3, 3, 3)), {"stride": (1, 2)}, r"stride \(1, 2\)"),
+    ],
+)
+def test_input_gradients_refuse_what_they_cannot_serve(kernel_file, shapes, options, reason):
+    g = conv2d_geometry(*shapes, **options)
+    assert re.match(reason, kernel_file.refusal("conv2d_input_grad", g, 4))
 
 
 @on_vectors

@@ -209,20 +209,24 @@ def _take(stride):
             count, sv, s0, plane, step, tv, t0, t_step, first, last, fresh = arguments
             s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
             mask = emit.between(first, last)
-            low, high = emit.pairs_between(first, last)
-            lanes = emit.index(emit.lanes)
+            parts = []  # the vectors in which the lanes' elements lie, each with its mask
+            if stride is not None:
+                ends = [builder.mul(n, emit.index(stride)) for n in (first, last)]
+                ends[1] = builder.sub(ends[1], emit.index(stride - 1))
+                for start in range(0, stride * emit.lanes, emit.lanes):
+                    inside = [builder.sub(end, emit.index(start)) for end in ends]
+                    parts.append((emit.index(start), emit.between(*inside)))
             with emit.loop(count, []) as loop:
                 there = emit.at(s, builder.mul(loop.number, plane))
                 here = emit.at(t, builder.mul(loop.number, t_step))
                 old = builder.select(fresh, emit.zero(), emit.load(here))
                 if stride == 1:
                     new = emit.masked_load(there, mask, old)
-                elif stride == 2:
-                    halves = [
-                        emit.masked_load(there, low, emit.zero()),
-                        emit.masked_load(emit.at(there, lanes), high, emit.zero()),
-                    ]
-                    new = builder.select(mask, emit.evens(*halves), old)
+                elif stride is not None:
+                    found = [emit.masked_load(emit.at(there, o), m, emit.zero()) for o, m in parts]
+                    while len(found) > 1:
+                        found = list(map(emit.evens, found[::2], found[1::2]))
+                    new = builder.select(mask, found[0], old)
                 else:
                     new = emit.gather(there, step, mask, old)
                 emit.store(new, here)
@@ -236,6 +240,7 @@ def _take(stride):
 
 take_every: Any = _take(1)
 take_second: Any = _take(2)
+take_fourth: Any = _take(4)
 take_stepped: Any = _take(None)
 
 

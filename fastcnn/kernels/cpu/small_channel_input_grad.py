@@ -23,11 +23,11 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import take_every
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
-from fastcnn.kernels.cpu.small_channel import (
+from fastcnn.kernels.cpu.small_channel import MOST_WEIGHTS
+from fastcnn.kernels.cpu.small_channel_panels import (
     pack_panels,
     panels_of,
     tile_product,
@@ -37,7 +37,11 @@ from fastcnn.kernels.cpu.small_channel import (
 from fastcnn.kernels.cpu.small_channel_rows import vector_starts
 from fastcnn.kernels.cpu.small_channel_tiles import add_rows, covered
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
-from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.kernels.cpu.tiled_product import NO_UNIT
+from fastcnn.kernels.cpu.units import known_unit, vector_unit
+
+# Channels that are few: with more, a product with a row for each has no need of taps in rows.
+MOST_CHANNELS = 8
 
 # Bytes of the ring of rows of T, more than which channels are taken one by one: half of a 1 MB L2.
 RING_BYTES = 512 << 10
@@ -133,10 +137,11 @@ def _add_segment(
 
 @kernel
 def _taps_chunk(
-    task, dy, w, bias, dx, lowest, planes, vectors, bases, tiles, widths, places, starts, g, s
+    task, dy, w, filters, bias, dx, lowest, planes, vectors, bases, tiles, widths, places, starts,
+    g, s,
 ):  # fmt: skip
     """Some segments of rows of dx, all channels."""
-    C, H, K, plane, channels = s[0], s[1], s[2], g[3] * g[4], s[8]
+    C, H, plane, channels = s[0], s[1], g[3] * g[4], s[8]
     segments, rows, units, span = s[11], s[12], s[13], s[14]
     a = np.empty(s[15], dy.dtype)
     t = np.zeros(s[16], dy.dtype)  # zeros left and right of the rows
@@ -144,7 +149,7 @@ def _taps_chunk(
     line = np.empty(g[1] + g[11], dy.dtype)
     offsets = np.empty(plane, np.int64)
     for c0 in range(0, C, channels):
-        pack_panels(a, w[c0 * plane :], tiles, bias, K, 1, C * plane)
+        pack_panels(a, w, c0 * plane, 1, filters, bias, 0, tiles)
         for unit in range(task * span, min(units, (task + 1) * span)):
             image, segment = divmod(unit, segments)
             h0, h1 = segment * rows, min(H, (segment + 1) * rows)
@@ -158,6 +163,7 @@ def _taps_chunk(
 class _Taps:
     """Tables of an input gradient; the arrays are what the kernel above takes by these names."""
 
+    filters: np.ndarray
     planes: np.ndarray
     vectors: np.ndarray
     bases: np.ndarray
@@ -206,7 +212,9 @@ def _taps(g: Conv2dGeometry, itemsize: int) -> _Taps:
     tiles, packed = panels_of(some_channels * plane, g.K)
     narrow = lanes > g.Q
     starts = vector_starts(g.Q, lanes)
-    vectors, bases = vectors_of(some_rows, starts, lanes if narrow else g.Q, pitch)
+    row = np.arange(some_rows)[:, np.newaxis]
+    pairs = np.stack([row * (lanes if narrow else g.Q) + starts, row * pitch + starts], axis=-1)
+    vectors, bases = vectors_of(pairs.reshape(-1, 2), len(starts))
     planes = np.arange(g.K) * (some_rows * lanes if narrow else g.P * g.Q)
     places, place_starts = _places(g, margin)
     segments = max(1, min(blocks_of(FEW_TASKS, g.N), g.H // LEAST_ROWS))
@@ -223,8 +231,8 @@ def _taps(g: Conv2dGeometry, itemsize: int) -> _Taps:
     )
     scratch = itemsize * (packed + ring_size + copied + g.W + lanes) + 8 * plane
     return _Taps(
-        planes, vectors, bases, tiles, widths(), places, place_starts, np.array(row_sizes),
-        np.array(sizes), blocks_of(units, span), scratch,
+        np.arange(g.K) * (g.C * plane), planes, vectors, bases, tiles, widths(), places,
+        place_starts, np.array(row_sizes), np.array(sizes), blocks_of(units, span), scratch,
     )  # fmt: skip
 
 
@@ -241,7 +249,7 @@ def conv2d_input_grad(
     t = _taps(geometry, dy.itemsize)
     launch(
         _taps_chunk, t.tasks, geometry.flops,
-        dy.reshape(-1), w.reshape(-1), np.empty(0, dy.dtype), dx.reshape(-1),
+        dy.reshape(-1), w.reshape(-1), t.filters, np.empty(0, dy.dtype), dx.reshape(-1),
         dy.dtype.type(-np.inf), t.planes, t.vectors, t.bases, t.tiles, t.widths, t.places,
         t.starts, t.row_sizes, t.sizes,
     )  # fmt: skip
@@ -249,9 +257,15 @@ def conv2d_input_grad(
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     """Why it cannot serve a geometry; None if it can."""
-    reason = small_channel.refusal(operation, g, itemsize)
-    if reason is not None:
-        return reason
+    if vector_unit() is None:
+        return NO_UNIT
+    if g.groups > 1:
+        return "it serves one group of channels alone"
+    if g.C > MOST_CHANNELS:
+        return f"{g.C} channels are not few: {MOST_CHANNELS} at the most"
+    weights = g.K * g.C * g.R * g.S
+    if weights > MOST_WEIGHTS:
+        return f"{weights} weights are more than every task may pack for itself: {MOST_WEIGHTS}"
     _, ring, pitch, _ = _ring(g, itemsize)
     needed = g.R * g.S * ring * pitch * itemsize
     if needed > MOST_RING_BYTES:
@@ -275,7 +289,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     width = blocks_of(g.W, lanes * sw) * lanes * sw
     added = g.N * g.H * width * taps / (sh * sw)
     begun = g.N * g.H * (min(g.W, sw) * (1 + g.C) + g.R * g.S / (4 * sh))
-    seconds = 2 * covered(taps) * g.K * pixels / TILE_FLOPS + added / ADDED
+    seconds = 2 * covered(taps, g.K) * g.K * pixels / TILE_FLOPS + added / ADDED
     return CALL + itemsize / 4 * seconds + begun * ROW
 
 

@@ -25,7 +25,17 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
-from fastcnn.kernels.cpu.small_channel_rows import Copy, copy_of, copy_rows
+from fastcnn.kernels.cpu.small_channel import positions
+from fastcnn.kernels.cpu.small_channel_rows import (
+    Copy,
+    Sweep,
+    copied_vectors,
+    copy_of,
+    copy_rows,
+    copy_size,
+    forward,
+)
+from fastcnn.kernels.cpu.small_channel_sweep import CYCLE, copying, per_image
 from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, products
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
@@ -40,36 +50,42 @@ TASKS = 8
 
 
 @kernel
-def _sums_chunk(task, x, dy, parts, phases, copy, taps, planes, places, g):
-    """Some units, to their part."""
-    N, K, P, Q, stride, top = g[0], g[1], g[2], g[3], g[4], g[5]
-    images, rows, blocks, units, span, overlap = g[6], g[7], g[8], g[9], g[10], g[11]
-    lanes, filters, columns, tile_size, row, T = g[12], g[13], g[14], g[15], g[16], g[17]
-    xs = np.empty(g[18], x.dtype)
-    c = np.zeros(g[19], x.dtype)
-    filter_panels, tap_panels = (K + filters - 1) // filters, (T + columns - 1) // columns
-    copied = ((rows - 1) * stride + overlap) * row
-    for unit in range(task * span, min(units, (task + 1) * span)):
-        group, block = divmod(unit, blocks)
-        image, p0 = group * images, block * rows
+def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, places, where, g):
+    """Some units of a group, to their part."""
+    N, groups, K, P, Q, stride, top = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
+    images, rows, blocks, units, span, overlap = g[7], g[8], g[9], g[10], g[11], g[12]
+    lanes, filters, some_taps, tile_size, copied = g[13], g[14], g[15], g[16], g[17]
+    joined, spans, T = g[18] > 0, g[19], where.shape[0]
+    group, part = divmod(task, spans)
+    xs = np.empty(images * copied, x.dtype)
+    c = np.zeros(g[20], x.dtype)
+    filter_panels, tap_panels = (K + filters - 1) // filters, (T + some_taps - 1) // some_taps
+    for unit in range(part * span, min(units, (part + 1) * span)):
+        batch, block = divmod(unit, blocks)
+        image, p0 = batch * images, block * rows
         some, n = min(images, N - image), min(rows, P - p0)
         for i in range(some):
             first, count = p0 * stride - top, (n - 1) * stride + overlap
-            copy_rows(xs, i * copied, x, image + i, first, count, phases, copy, True)
+            copy_rows(
+                xs, i * copied, x, (image + i) * groups + group, first, count, columns, residues,
+                copy,
+            )  # fmt: skip
+        runs, length = (some, n * Q) if joined else (some * n, Q)
+        dy0 = ((image * groups + group) * K * P + p0) * Q
         at_c = 0
         for k in range(filter_panels):
             for t in range(tap_panels):
                 products(
-                    some * n, Q // lanes, Q % lanes, xs, 0, taps, t * columns, dy,
-                    (image * K * P + p0) * Q, planes, k * filters, places, c, at_c,
+                    runs, length // lanes, length % lanes, xs, 0, taps, t * some_taps, dy, dy0,
+                    planes, k * filters, places, c, at_c,
                 )  # fmt: skip
                 at_c += tile_size
-    out = parts[task * K * T :]
+    out = parts[(part * groups + group) * K * T :]
     for k in range(K):
         p, m = divmod(k, filters)
         for t in range(T):
-            q, j = divmod(t, columns)
-            out[k * T + t] = c[(p * tap_panels + q) * tile_size + m * columns + j]
+            q, j = divmod(t, some_taps)
+            out[k * T + where[t]] = c[(p * tap_panels + q) * tile_size + m * some_taps + j]
 
 
 @kernel
@@ -91,8 +107,10 @@ class _Sums:
     taps: np.ndarray
     planes: np.ndarray
     places: np.ndarray
+    where: np.ndarray
     sizes: np.ndarray
     tasks: int
+    spans: int
     scratch: int  # bytes that a task allocates
 
 
@@ -101,35 +119,47 @@ def _repeated(offsets: np.ndarray, multiple: int) -> np.ndarray:
     return np.pad(offsets, (0, -len(offsets) % multiple), mode="edge")
 
 
+def _unit(sweep: Sweep, itemsize: int) -> tuple[bool, int, int]:
+    """Form of the copy, rows and images of a unit."""
+    lanes = known_unit().lanes(itemsize)
+    joined = sweep.Q % lanes != 0 and copy_size(sweep, 1, lanes, True) * itemsize <= UNIT_BYTES
+    vectors = per_image(sweep, sweep.P, lanes, joined)
+    rows = even(sweep.P, max(1, sweep.P * UNIT_VECTORS // max(UNIT_VECTORS, vectors)))
+    while rows > 1 and copy_size(sweep, rows, lanes, joined) * itemsize > UNIT_BYTES:
+        rows = even(sweep.P, rows - 1)
+    images = 1
+    if rows == sweep.P:
+        fitting = UNIT_BYTES // (copy_size(sweep, rows, lanes, joined) * itemsize)
+        images = max(1, min(sweep.N, fitting, UNIT_VECTORS // vectors))
+    return joined, rows, images
+
+
 @lru_cache(maxsize=256)
 def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
-    unit, (stride, _) = known_unit(), g.stride
-    lanes, (filters, columns) = unit.lanes(itemsize), PRODUCTS[unit.name]
-    copy = copy_of(g, itemsize)
-    per_row = blocks_of(g.Q, lanes)
-    most = UNIT_BYTES // (copy.row * itemsize) - copy.overlap
-    rows = even(g.P, max(1, min(g.P, most // stride + 1, blocks_of(UNIT_VECTORS, per_row))))
-    blocks, copied = blocks_of(g.P, rows), copy.rows(rows, stride) * copy.row
-    images = 1
-    if blocks == 1:
-        fitting = min(UNIT_BYTES // (copied * itemsize), UNIT_VECTORS // (rows * per_row))
-        images = max(1, min(g.N, fitting))
+    unit, sweep = known_unit(), forward(g)
+    lanes, (filters, some_taps) = unit.lanes(itemsize), PRODUCTS[unit.name]
+    joined, rows, images = _unit(sweep, itemsize)
+    copy = copy_of(sweep, rows, itemsize, joined)
+    blocks = blocks_of(g.P, rows)
     units = blocks_of(g.N, images) * blocks
-    span = blocks_of(units, TASKS if g.flops >= WORTH_SHARING else 1)
-    i, p = np.arange(images)[:, np.newaxis], np.arange(rows)
-    places = np.stack([i * copied + p * stride * copy.row, (i * g.K * g.P + p) * g.Q], axis=-1)
-    T = len(copy.taps)
-    tile_size = lanes * blocks_of(filters * columns, lanes)
-    c_size = tile_size * blocks_of(g.K, filters) * blocks_of(T, columns)
+    tasks = blocks_of(TASKS, g.groups) if g.flops >= WORTH_SHARING else 1
+    span = blocks_of(units, tasks)
+    spans, plane = blocks_of(units, span), g.P * g.Q
+    steps = np.arange(images)[:, np.newaxis, np.newaxis] * np.array((copy.size, g.K * plane))
+    row = np.arange(1 if joined else rows)[:, np.newaxis] * np.array((copy.pitch, g.Q))
+    T, K = len(copy.taps), sweep.K
+    where = (np.arange(sweep.C)[:, np.newaxis] * (g.R * g.S) + positions(g.R, g.S)).reshape(-1)
+    tile_size = lanes * blocks_of(filters * some_taps, lanes)
+    c_size = tile_size * blocks_of(K, filters) * blocks_of(T, some_taps)
     sizes = (
-        *(g.N, g.K, g.P, g.Q, stride, g.padding[0], images, rows, blocks, units, span),
-        *(copy.overlap, lanes, filters, columns, tile_size, copy.row, T),
-        *(images * copied, c_size),
+        *(g.N, g.groups, K, g.P, g.Q, g.stride[0], g.padding[0], images, rows, blocks, units),
+        *(span, sweep.overlap, lanes, filters, some_taps, tile_size, copy.size, int(joined)),
+        *(spans, c_size),
     )
     return _Sums(
-        copy, _repeated(copy.taps, columns), _repeated(np.arange(g.K) * (g.P * g.Q), filters),
-        places.reshape(-1, 2), np.array(sizes), blocks_of(units, span),
-        itemsize * (images * copied + c_size),
+        copy, _repeated(copy.taps, some_taps), _repeated(np.arange(K) * plane, filters),
+        (row + steps).reshape(-1, 2), where, np.array(sizes), g.groups * spans, spans,
+        itemsize * (images * copy.size + c_size),
     )  # fmt: skip
 
 
@@ -141,13 +171,13 @@ def conv2d_weight_grad(
         dw.fill(0)
         return
     s = _sums(geometry, x.itemsize)
-    parts = np.empty((s.tasks, dw.size), dw.dtype) if s.tasks > 1 else dw.reshape(1, -1)
+    parts = np.empty((s.spans, dw.size), dw.dtype) if s.spans > 1 else dw.reshape(1, -1)
     launch(
         _sums_chunk, s.tasks, geometry.flops,
         x.reshape(-1), dy.reshape(-1), parts.reshape(-1),
-        s.copy.phases, s.copy.sizes, s.taps, s.planes, s.places, s.sizes,
+        s.copy.columns, s.copy.residues, s.copy.sizes, s.taps, s.planes, s.places, s.where, s.sizes,
     )  # fmt: skip
-    if s.tasks > 1:
+    if s.spans > 1:
         launch(_parts_chunk, 1, parts.nbytes, parts.reshape(-1), dw.reshape(-1))
 
 
@@ -165,12 +195,17 @@ CALL = 4.2e-6
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     """Seconds on one core: whole tiles multiplied, their lanes added up, x copied."""
-    lanes, (filters, columns) = known_unit().lanes(itemsize), PRODUCTS[known_unit().name]
-    vectors = g.N * g.P * blocks_of(g.Q, lanes)
-    tiles = blocks_of(g.K, filters) * blocks_of(g.C * g.R * g.S, columns)
-    seconds = 2 * tiles * filters * columns * vectors * lanes / TILE_FLOPS
-    units = blocks_of(vectors, UNIT_VECTORS)
-    return CALL + itemsize / 4 * (seconds + small_channel.copying(g)) + units * tiles * SUMS
+    if not g.N:
+        return CALL
+    lanes, (filters, some_taps) = known_unit().lanes(itemsize), PRODUCTS[known_unit().name]
+    sweep = forward(g)
+    joined, rows, images = _unit(sweep, itemsize)
+    blocks = g.groups * g.N * g.P / rows
+    vectors = blocks * per_image(sweep, rows, lanes, joined)
+    tiles = blocks_of(sweep.K, filters) * blocks_of(sweep.C * g.R * g.S, some_taps)
+    seconds = 2 * tiles * filters * some_taps * vectors * lanes / TILE_FLOPS * itemsize / 4
+    copied = blocks * copied_vectors(sweep, rows, lanes, joined) * copying(sweep)
+    return CALL + seconds + copied * CYCLE + blocks / images * tiles * SUMS
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
