@@ -10,6 +10,7 @@ CPUS = [
     ("znver5", "x86_64-unknown-linux-gnu", "AVX-512", r"%zmm\d+", r"vfn?madd\d+ps"),
     ("znver3", "x86_64-unknown-linux-gnu", "AVX2", r"%ymm\d+", r"vfn?madd\d+ps"),
     ("haswell", "x86_64-unknown-linux-gnu", "AVX2", r"%ymm\d+", r"vfn?madd\d+ps"),
+    ("x86-64", "x86_64-unknown-linux-gnu", "generic", r"%xmm\d+", r"mulps"),
     ("neoverse-n1", "aarch64-unknown-linux-gnu", "NEON", r"v\d+\.4s", r"fmla"),
     ("apple-m1", "arm64-apple-macosx", "NEON", r"\bv\d+", r"fmla\.4s"),
 ]

@@ -253,7 +253,7 @@ def assembly(cpu, triple, unit, tile):
     )
     function = ir.Function(module, signature, "product")
     builder = ir.IRBuilder(function.append_basic_block())
-    emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4))
+    emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4), unit.fused)
     sizes, pointers = function.args[:numbers], function.args[numbers:]
     if tile == "panel":
         tile_size = unit.rows, unit.vectors

@@ -147,7 +147,10 @@ def assembly(cpu, triple, unit, shape, inner):
     return compiled(module, cpu, triple)
 
 
-@pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
+# Not the generic unit, whose masked vectors are a branch for each lane in the midst of the loop.
+@pytest.mark.parametrize(
+    ("cpu", "triple", "name", "register", "multiply"), [cpu for cpu in CPUS if cpu[2] != "generic"]
+)
 @pytest.mark.parametrize("number", [0, 1, 2, 3, "products"])
 def test_the_loop_in_assembly(cpu, triple, name, register, multiply, number):
     """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack."""

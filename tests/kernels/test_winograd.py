@@ -13,7 +13,7 @@ from fastcnn.kernels.cpu.units import vector_unit
 from fastcnn.verification.bounds import TRANSFORMED
 from tests.functional.operations import FLOATS, Guarded, convolve, geometry_of, guarded
 from tests.geometries import ConvCase
-from tests.kernels.shorter_vectors import needs_longer_vectors, run_on_avx2
+from tests.kernels.shorter_vectors import needs_longer_vectors, run_on
 from tests.layouts import PoisonedPool
 
 pytestmark = pytest.mark.skipif(
@@ -248,7 +248,7 @@ print(vector_unit().name)
 
 @needs_longer_vectors
 def test_on_avx2():
-    run_on_avx2(PROGRAM)
+    run_on("AVX2", PROGRAM)
 
 
 def test_a_tape_of_launches_is_not_kept():

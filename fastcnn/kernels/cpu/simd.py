@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
@@ -36,10 +36,13 @@ class Emitter:
         ir.FloatType() or ir.DoubleType().
     lanes : int
         Elements per vector.
+    fused : bool, optional
+        Whether to multiply and add in one instruction; as this processor does it by default.
     """
 
-    def __init__(self, context, builder, element, lanes):
+    def __init__(self, context, builder, element, lanes, fused=None):
         self.context, self.builder = context, builder
+        self.fused = known_unit().fused if fused is None else fused
         self.element, self.lanes = element, lanes
         self.vector = ir.VectorType(element, lanes)
 
@@ -102,8 +105,9 @@ class Emitter:
         return self.builder.call(function, arguments)
 
     def fma(self, a, b, c):
-        """a*b + c in one rounding."""
-        return self._call("fma.{vector}", self.vector, [a, b, c])
+        """a*b + c: in one rounding where the processor can, which elsewhere a library would do."""
+        name = "fma.{vector}" if self.fused else "fmuladd.{vector}"
+        return self._call(name, self.vector, [a, b, c])
 
     def below(self, bound):
         """Mask of the lanes 0 … bound-1."""

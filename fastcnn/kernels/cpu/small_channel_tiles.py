@@ -30,11 +30,12 @@ TILES = {
     "AVX-512": ((14, 2), (9, 3), (6, 4), (4, 6)),
     "AVX2": ((6, 2), (4, 3), (3, 3), (2, 5)),
     "NEON": ((8, 2), (6, 3), (4, 4), (2, 8)),
+    "generic": ((4, 2), (3, 3), (2, 4), (2, 4)),
 }
 # Filters and taps of a tile of inner products: as few pointers (10 and two offsets) as general
 # registers hold. 8 x 3 has one more, and its rows that are shorter than a vector ran at 0.55 of
 # this; 3 x 8 spilled and ran at a third.
-PRODUCTS = {"AVX-512": (4, 6), "AVX2": (4, 2), "NEON": (6, 3)}
+PRODUCTS = {"AVX-512": (4, 6), "AVX2": (4, 2), "NEON": (6, 3), "generic": (3, 2)}
 
 
 def _emitter(context, builder, dtype):

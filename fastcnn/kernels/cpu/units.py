@@ -34,6 +34,8 @@ class VectorUnit:
     dots : (int, int)
         Rows and columns of a tile whose accumulators are vectors of partial sums; the vectors of
         both sides are loaded.
+    fused : bool
+        Whether it multiplies and adds in one instruction.
     """
 
     name: str
@@ -45,6 +47,7 @@ class VectorUnit:
     short_rows: int
     mask_registers: bool
     dots: tuple[int, int]
+    fused: bool = True
 
     def lanes(self, itemsize: int) -> int:
         """Elements of this size in a vector."""
@@ -52,17 +55,20 @@ class VectorUnit:
 
 
 # Widest first. Tiles: 28 of 32 registers, 12 of 16, 16 of 32 (NEON multiplies by an element of a
-# register, so that A's rows are loaded as vectors and need registers too).
+# register, so that A's rows are loaded as vectors and need registers too). The last suits whatever
+# else LLVM knows, such as x86 with SSE2 alone: vectors of 16 bytes, which LLVM splits where there
+# are none, and 8 of 16 registers, for a product needs one of its own before it is added.
 UNITS = (
     VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 32, 14, 2, 8, True, (6, 4)),
     VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 16, 6, 2, 4, False, (3, 3)),
     VectorUnit("NEON", frozenset({"neon"}), 16, 32, 8, 2, 4, False, (4, 4)),
+    VectorUnit("generic", frozenset(), 16, 16, 4, 2, 2, False, (2, 2), fused=False),
 )
 
 
 @cache
 def vector_unit() -> VectorUnit | None:
-    """The widest unit that Numba compiles for here; None if it is in no table, or nothing compiles.
+    """The widest unit that Numba compiles for here; None if nothing is compiled.
 
     Numba's own target is asked, not the processor, so that NUMBA_CPU_FEATURES counts.
     """
@@ -72,7 +78,7 @@ def vector_unit() -> VectorUnit | None:
     features = {name[1:] for name in listed.split(",") if name.startswith("+")}
     if triple.startswith(("aarch64", "arm64")):
         features.add("neon")  # part of the architecture, not always listed
-    return next((unit for unit in UNITS if unit.features <= features), None)
+    return next(unit for unit in UNITS if unit.features <= features)
 
 
 def known_unit() -> VectorUnit:
