@@ -94,6 +94,13 @@ _PORTABLE_CALL = {"conv2d": 5.2e-6, "conv2d_input_grad": 8.5e-6, "conv2d_weight_
 # Weights per second that are put in order before, or added up one by one.
 _PORTABLE_WEIGHTS = {"conv2d": 6e8, "conv2d_input_grad": 1.5e8, "conv2d_weight_grad": 3.5e8}
 
+# Dense layers: FLOP/s by operation, bytes per second, seconds of the smallest call.
+_PORTABLE_DENSE_FLOPS = {
+    "dense": 90e9, "dense_input_grad": 65e9, "dense_weight_grad": 65e9,
+}  # fmt: skip
+_PORTABLE_DENSE_BYTES = 30e9
+_PORTABLE_DENSE_CALL = 3.2e-6
+
 
 def _cost(problem: Problem) -> float:
     g = problem.geometry
@@ -140,6 +147,14 @@ def _conv_cost(problem: Problem) -> float:
     return _PORTABLE_CALL[problem.operation] + problem.itemsize / 4 * seconds + moved
 
 
+def _dense_cost(problem: Problem) -> float:
+    """The products, and every matrix once."""
+    g = problem.geometry
+    assert isinstance(g, DenseGeometry)
+    seconds = problem.itemsize / 4 * g.flops / _PORTABLE_DENSE_FLOPS[problem.operation]
+    return _PORTABLE_DENSE_CALL + seconds + g.bytes(problem.itemsize) / _PORTABLE_DENSE_BYTES
+
+
 def _no_workspace(problem: Problem) -> int:
     return 0
 
@@ -169,6 +184,8 @@ _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
 _SMALL_CHANNEL_INPUT_GRAD = _stated("small_channel", "cpu.small_channel_input_grad")
 _FULL_CONVOLUTION = _stated("full_convolution", "cpu.small_channel_full")
 _SMALL_CHANNEL_WEIGHT_GRAD = _stated("small_channel", "cpu.small_channel_weight_grad")
+_PORTABLE_DENSE = _portable("cpu.dense", cost=_dense_cost)
+_DENSE_SUMS = _stated("register_tiles", "cpu.dense_sums")
 
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
 
@@ -203,9 +220,9 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
     "tanh_grad": [_portable("cpu.activation")],
     "softmax": [_portable("cpu.activation")],
     "softmax_grad": [_portable("cpu.activation")],
-    "dense": [_portable("cpu.dense")],
-    "dense_input_grad": [_portable("cpu.dense")],
-    "dense_weight_grad": [_portable("cpu.dense")],
+    "dense": [_PORTABLE_DENSE, _stated("register_tiles", "cpu.dense_dots")],
+    "dense_input_grad": [_PORTABLE_DENSE, _DENSE_SUMS],
+    "dense_weight_grad": [_PORTABLE_DENSE, _DENSE_SUMS],
     "dense_bias_grad": [_portable("cpu.sums", scratch=True)],
     "binary_cross_entropy": [_portable("cpu.loss")],
     "binary_cross_entropy_grad": [_portable("cpu.loss")],

@@ -9,9 +9,13 @@ from fastcnn import reference
 from fastcnn.functional import dense, dense_bias_grad, dense_input_grad, dense_weight_grad
 from fastcnn.geometry import DenseGeometry
 from fastcnn.kernels.cpu.dense import COLUMNS, DEPTH, ROWS, TERMS
+from fastcnn.kernels.cpu.dense_dots import IMAGES
+from fastcnn.kernels.cpu.dense_sums import DEPTH as CHUNK
+from fastcnn.kernels.cpu.units import vector_unit
 from fastcnn.kernels.plans import plan
+from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem
 from tests.functional.accuracy import DTYPES, tolerance
-from tests.functional.operations import Guarded, guarded
+from tests.functional.operations import Guarded, guarded, implementations
 from tests.geometries import seeds, small_integers
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -26,6 +30,12 @@ SIZES = [
     (3, 2 * COLUMNS + 7, TERMS + 5),
     (1, 2 * DEPTH + 9, 11),
     (200, 4, 1),
+    (IMAGES + 6, 1100, 13),
+    (2 * IMAGES + 1, 70, 50),
+    (1, 130, CHUNK + 3),
+    (40, 2 * CHUNK + 9, CHUNK + 3),
+    (CHUNK + 1, 100, 29),
+    (19, 64, 600),
     (0, 3, 2),
     (3, 0, 2),
     (3, 2, 0),
@@ -65,22 +75,84 @@ def test_equal_on_integers(sizes, dtype, seed):
     assert_exact(sizes, dtype, seed)
 
 
-@every_dtype
-@pytest.mark.parametrize("sizes", SIZES)
-def test_kernels_write_every_element_and_none_beyond(sizes, dtype):
+OPERATIONS = ("dense", "dense_input_grad", "dense_weight_grad")
+
+
+def run_guarded(operation, algorithm, sizes, dtype):
+    """One implementation's result and the right one; None where it refuses, with a reason."""
     n, i, o = sizes
     g, name = DenseGeometry(n, i, o), np.dtype(dtype).name
+    (entry,) = (e for e in IMPLEMENTATIONS[operation] if e.name == algorithm)
+    problem = Problem(operation, g, name)
+    reason = entry.supports(problem)
+    if reason is not None:
+        assert reason
+        return None
+    assert entry.cost(problem) > 0
+    assert 0 <= entry.workspace(problem) <= 4 << 20
     rng = np.random.default_rng(2)
-    x, w, b, dy = (small_integers(rng, shape, dtype) for shape in ((n, i), (o, i), (o,), (n, o)))
-    for operation, arguments, shape, expected in (
-        ("dense", (x, w, b), (n, o), x @ w.T + b),
-        ("dense_input_grad", (dy, w), (n, i), dy @ w),
-        ("dense_weight_grad", (x, dy), (o, i), dy.T @ x),
-    ):
-        out = Guarded(shape, dtype, np.nan)
-        plan(operation, g, name).run(g, *arguments, out.array)
-        np.testing.assert_array_equal(out.array, expected)
-        out.assert_untouched_around()
+    x, w, b, dy = (
+        guarded(small_integers(rng, shape, dtype)) for shape in ((n, i), (o, i), (o,), (n, o))
+    )
+    arguments, shape, expected = {
+        "dense": ((x, w, b), (n, o), x @ w.T + b),
+        "dense_input_grad": ((dy, w), (n, i), dy @ w),
+        "dense_weight_grad": ((x, dy), (o, i), dy.T @ x),
+    }[operation]
+    out = Guarded(shape, dtype, np.nan)
+    plan(operation, g, name, algorithm).run(g, *arguments, out.array)
+    out.assert_untouched_around()
+    return out.array, expected
+
+
+@every_dtype
+@pytest.mark.parametrize(("operation", "algorithm"), implementations(*OPERATIONS))
+def test_kernels_write_every_element_and_none_beyond(operation, algorithm, dtype):
+    """Inputs lie in NaN too, so that reading beyond them shows."""
+    results = [run_guarded(operation, algorithm, sizes, dtype) for sizes in SIZES]
+    for result in filter(None, results):
+        np.testing.assert_array_equal(*result)
+    if algorithm == "portable":
+        assert None not in results
+    elif vector_unit() is not None:
+        refused = [sizes for sizes, r in zip(SIZES, results, strict=True) if r is None]
+        assert refused == [sizes for sizes in SIZES if 0 in sizes]
+
+
+@every_dtype
+@pytest.mark.parametrize(("operation", "algorithm"), implementations(*OPERATIONS))
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 16, 30])
+def test_kernels_on_every_rest(operation, algorithm, n, dtype):
+    """Outputs and features that leave every number of rows, columns and lanes over."""
+    for o in (*range(1, 9), 14, 16, 33):
+        for i in (1, 15, 32, 33):
+            result = run_guarded(operation, algorithm, (n, i, o), dtype)
+            if result is not None:
+                np.testing.assert_array_equal(*result)
+
+
+@every_dtype
+@pytest.mark.parametrize("algorithm", [e.name for e in IMPLEMENTATIONS["dense"]])
+def test_one_bias_for_all_outputs_and_none(algorithm, dtype):
+    g, name = DenseGeometry(9, 700, 20), np.dtype(dtype).name
+    (entry,) = (e for e in IMPLEMENTATIONS["dense"] if e.name == algorithm)
+    if entry.supports(Problem("dense", g, name)) is not None:
+        pytest.skip("refused")
+    rng = np.random.default_rng(4)
+    x, w = (small_integers(rng, shape, dtype) for shape in ((9, 700), (20, 700)))
+    for b in (None, np.full(1, 3, dtype)):
+        y = np.full((9, 20), np.nan, dtype)
+        plan("dense", g, name, algorithm).run(g, x, w, b, y)
+        np.testing.assert_array_equal(y, x @ w.T + (0 if b is None else 3))
+
+
+@pytest.mark.skipif(vector_unit() is None, reason="no vector unit here, or nothing is compiled")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_register_tiles_serve_all_but_tiny_layers(operation):
+    for sizes in ((64, 400, 120), (128, 9216, 128), (16, 4096, 4096)):
+        chosen = plan(operation, DenseGeometry(*sizes), "float32").implementation
+        assert chosen.name == "register_tiles"
+    assert plan(operation, DenseGeometry(1, 4, 1), "float32").implementation.name == "portable"
 
 
 @settings(deadline=None, max_examples=40)

@@ -23,6 +23,7 @@ from fastcnn.kernels.cpu.microkernel import (
     tall_product,
     turn,
 )
+from fastcnn.kernels.cpu.row_dots import emit_row_dots, emit_sums, row_dots, row_dots_of_one
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
 from fastcnn.kernels.cpu.winograd_product import emit_panel
@@ -53,6 +54,20 @@ def multiplying(
 @kernel
 def dotting(rounds, a, a0, a_jump, b, b0, b_jump, c, c0):
     dots(rounds, a, a0, a_jump, b, b0, b_jump, c, c0)
+
+
+@kernel
+def dotting_rows(
+    one, depth, a, a0, a_step, rows, b, b0, b_step, columns, f0, f1, c, c0, c_step, start, fresh
+):
+    if one:
+        row_dots_of_one(
+            depth, a, a0, a_step, rows, b, b0, b_step, columns, f0, f1, c, c0, c_step, start, fresh
+        )
+    else:
+        row_dots(
+            depth, a, a0, a_step, rows, b, b0, b_step, columns, f0, f1, c, c0, c_step, start, fresh
+        )
 
 
 @kernel
@@ -172,6 +187,40 @@ def test_dots_are_the_contract(dtype, rounds):
 
 @on_vectors
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("one", [False, True])
+def test_row_dots_are_the_contract(dtype, fresh, one):
+    """For every number of rows and columns that exist; what is not theirs is NaN, and stays."""
+    height, width = UNIT.dots[0], 1 if one else UNIT.dots[1]
+    lanes = UNIT.lanes(np.dtype(dtype).itemsize)
+    rng = np.random.default_rng(8)
+    for depth in (1, lanes - 1, lanes, 3 * lanes + 1):
+        for rows in range(1, height + 1):
+            for columns in range(1, width + 1):
+                a, b, c = (np.full((n, m), np.nan, dtype) for n, m in (
+                    (height + 2, depth + 3), (width + 2, depth + 5), (width + 2, height + 4),
+                ))  # fmt: skip
+                start = np.full(2 * height, np.nan, dtype)
+                a[1 : 1 + rows, 2 : 2 + depth] = rng.integers(-8, 9, (rows, depth))
+                b[1 : 1 + columns, 2 : 2 + depth] = rng.integers(-8, 9, (columns, depth))
+                start[:rows] = rng.integers(-8, 9, rows)
+                c[1 : 1 + columns, 2 : 2 + rows] = np.nan if fresh else 5
+                expected = c.copy()
+                expected[1 : 1 + columns, 2 : 2 + rows] = (
+                    b[1 : 1 + columns, 2 : 2 + depth] @ a[1 : 1 + rows, 2 : 2 + depth].T
+                    + (start[:rows] if fresh else 5)
+                )  # fmt: skip
+                steps = [m.shape[1] for m in (a, b, c)]
+                dotting_rows(
+                    one, depth, a.ravel(), steps[0] + 2, steps[0], rows,
+                    b.ravel(), steps[1] + 2, steps[1], columns, 0, 10**6,
+                    c.ravel(), steps[2] + 2, steps[2], start, fresh,
+                )  # fmt: skip
+                np.testing.assert_array_equal(c, expected)
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("fresh", [False, True])
 def test_take_reads_its_lanes_alone(dtype, stride, fresh):
@@ -260,6 +309,19 @@ def assembly(cpu, triple, unit, tile):
         emit_panel(emit, *tile_size, sizes[:3], pointers[:3], pointers[5], next_b=pointers[3])
     elif tile == "dots":
         emit_dots(emit, unit.dots, unit.vectors, sizes[:3], pointers[:3])
+    elif tile == "row dots":
+        height, width = unit.dots
+        a, b, c, start, ahead, fresh = pointers
+        a_rows, b_rows, c_rows = (
+            [emit.at(first, builder.mul(step, emit.index(i))) for i in range(count)]
+            for first, step, count in (
+                (a, sizes[1], height),
+                (b, sizes[2], width),
+                (c, sizes[3], 4),
+            )
+        )
+        totals = emit_row_dots(emit, unit.vectors, sizes[0], a_rows, b_rows, [ahead, c])
+        emit_sums(emit, totals, height, sizes[4], c_rows, start, fresh)
     else:
         rows = unit.rows if tile == "tall" else unit.short_rows
         runs = [tuple(sizes[5 + 3 * v : 8 + 3 * v]) for v in range(unit.vectors)]
@@ -272,7 +334,7 @@ def assembly(cpu, triple, unit, tile):
 
 
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
-@pytest.mark.parametrize("tile", ["tall", "short", "dots", "panel"])
+@pytest.mark.parametrize("tile", ["tall", "short", "dots", "row dots", "panel"])
 def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack; but
     where masks have no registers of their own, in the loop that has none."""
@@ -282,11 +344,12 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
         "panel": unit.rows * unit.vectors,
         "short": unit.short_rows * unit.vectors,
         "dots": unit.dots[0] * unit.dots[1] * unit.vectors,
+        "row dots": unit.dots[0] * unit.dots[1] * unit.vectors,
     }
     loops = inner_loops(assembly(cpu, triple, unit, tile), multiply)
     assert loops
     spilt = [bool(on_stack(loop)) for loop in loops]
-    assert not (all(spilt) if tile != "dots" and not unit.mask_registers else any(spilt))
+    assert not (all(spilt) if "dots" not in tile and not unit.mask_registers else any(spilt))
     for loop in loops:
         products = [line for line in loop if re.match(multiply, line)]
         assert products
