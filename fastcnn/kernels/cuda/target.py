@@ -223,6 +223,33 @@ class Facts:
         return len(re.findall(rf"{_AFTER_ADDRESS}{pattern}", self.sass))
 
 
+def _unroll(function: Any) -> None:
+    """Ask the compiler, in its IR, to write out all loops of a function that it can count.
+
+    A loop is known by the jump that closes it: to a block on the path that led to it. LLVM's
+    metadata for a loop names itself first.
+    """
+    module = function.module
+    wish = module.add_metadata(["llvm.loop.unroll.full"])
+    path: set[Any] = set()
+    done: set[Any] = set()
+
+    def visit(block: Any) -> None:
+        path.add(block)
+        jump = block.terminator
+        for target in (o for o in jump.operands if hasattr(o, "terminator")):
+            if target in path:
+                loop = module.add_metadata([wish, block.name])
+                loop.operands = (loop, wish)
+                jump.set_metadata("llvm.loop", loop)
+            elif target not in done:
+                visit(target)
+        path.discard(block)
+        done.add(block)
+
+    visit(function.entry_basic_block)
+
+
 class Program:
     """A kernel with its types and constants settled: what is compiled, once per architecture."""
 
@@ -271,6 +298,8 @@ class Program:
             entry = library.get_function(compiled.fndesc.llvm_func_name)
             library._entry_name = entry.name
             kernel_fixup(entry, False)
+            if self.kernel.unroll:
+                _unroll(entry)
             nvvm.set_launch_bounds(entry, self.kernel.bounds)
             self._libraries[arch] = library
         return self._libraries[arch]
@@ -407,6 +436,7 @@ class Kernel:
         blocks_per_sm: int | None,
         max_registers: int | None,
         fastmath: bool,
+        unroll: bool,
     ) -> None:
         declared = [p.split() for p in parameters.split(",")]
         self.kinds = tuple(kind for kind, _ in declared)
@@ -419,6 +449,7 @@ class Kernel:
             self.bounds = (threads,) if blocks_per_sm is None else (threads, blocks_per_sm)
         self.max_registers = max_registers
         self.fastmath = fastmath
+        self.unroll = unroll
         self._programs: dict[tuple[Any, ...], Program] = {}
 
     def of(self, **meanings: Any) -> Program:
@@ -437,6 +468,7 @@ def kernel(
     blocks_per_sm: int | None = None,
     max_registers: int | None = None,
     fastmath: bool = False,
+    unroll: bool = False,
 ) -> Callable[[Any], Kernel]:
     """Declare a kernel.
 
@@ -450,10 +482,13 @@ def kernel(
     max_registers : int, optional
     fastmath : bool
         Reorder and approximate; never where NaN, infinities or comparisons decide.
+    unroll : bool
+        Write out every loop whose number of rounds is a constant, however long: small local
+        arrays then are registers.
     """
 
     def declare(function: Any) -> Kernel:
-        return Kernel(function, parameters, threads, blocks_per_sm, max_registers, fastmath)
+        return Kernel(function, parameters, threads, blocks_per_sm, max_registers, fastmath, unroll)
 
     return declare
 

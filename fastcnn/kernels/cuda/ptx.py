@@ -1,0 +1,224 @@
+"""The PTX instructions that Numba has no name for: what each does, and how a warp shares its data.
+
+A warp is 32 lanes; in tables below lane = 4 g + t, with g = lane // 4 (0..7) and t = lane % 4.
+Shared memory is one array of 32-bit words per block; `word` counts its words. Names and layouts
+are those of the PTX ISA, chapters "Data Movement and Conversion" and "Warp-level matrix
+instructions". What needs sm_80 is said; the rest runs everywhere.
+
+mma.sync m16n8k8, TF32 (sm_80): D (16, 8) = A (16, 8) B (8, 8) + C (16, 8), by all lanes together.
+What lane (g, t) holds:
+
+    A, 4 words:   a0 (row g,     depth t)      a1 (row g + 8, depth t)
+                  a2 (row g,     depth t + 4)  a3 (row g + 8, depth t + 4)
+    B, 2 words:   b0 (depth t,   column g)     b1 (depth t + 4, column g)
+    C, D, 4:      c0 (row g,     column 2 t)   c1 (row g,     column 2 t + 1)
+                  c2 (row g + 8, column 2 t)   c3 (row g + 8, column 2 t + 1)
+
+A word is a float32 of which the unit sees 10 bits of mantissa: `round_tf32` rounds to those. Sums
+are kept in float32, but not always rounded to nearest: PTX leaves it open.
+
+mma.sync m16n8k16, f16 or bf16 (sm_80): A (16, 16), B (16, 8); a word holds two neighbours in depth,
+the first in its low half, so word by word it is the table above with depths 2 t, 2 t + 1 in place
+of t and 2 t + 8, 2 t + 9 in place of t + 4.
+
+ldmatrix.x4 reads four matrices of 8 rows of 16 bytes: lane 8 i + r gives the address of row r of
+matrix i, and lane (g, t) gets word t of row g of each. Four words a row that stands for (row, 4 of
+depth) are A's layout: matrices (rows 0..7, depth 0..3), (8..15, 0..3), (0..7, 4..7), (8..15, 4..7)
+come out as a0 to a3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from fastcnn.kernels.cuda.target import intrinsic, types
+
+_WORD, _FLOAT, _LONG = ir.IntType(32), ir.FloatType(), ir.IntType(64)
+
+
+def _assembly(
+    builder: Any, text: str, constraints: str, result: Any, arguments: list[Any], effects: bool
+) -> Any:
+    """Inline assembly; `effects` keeps its place among other effects on memory."""
+    kinds = [argument.type for argument in arguments]
+    made = ir.InlineAsm(ir.FunctionType(result, kinds), text, constraints, side_effect=effects)
+    return builder.call(made, arguments)
+
+
+def _shared_address(context: Any, builder: Any, kind: Any, shared: Any, word: Any) -> Any:
+    """The 32-bit address, in the window of shared memory, of a word of a shared array."""
+    data = context.make_array(kind)(context, builder, shared).data
+    window = ir.PointerType(data.type.pointee, 3)
+    start = builder.ptrtoint(builder.addrspacecast(data, window), _WORD)
+    return builder.add(start, builder.shl(builder.trunc(word, _WORD), _WORD(2)))
+
+
+def _global_address(context: Any, builder: Any, kind: Any, pointer: Any, element: Any) -> Any:
+    """The 64-bit address of an element behind a pointer; elements are counted with a sign."""
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    return builder.add(builder.ptrtoint(pointer, _LONG), builder.mul(element, _LONG(size)))
+
+
+def _several(context: Any, builder: Any, signature: Any, made: Any) -> Any:
+    count = len(signature.return_type)
+    values = [builder.extract_value(made, i) for i in range(count)]
+    return context.make_tuple(builder, signature.return_type, values)
+
+
+def _copy(bytes_: int, level: str) -> Any:
+    @intrinsic
+    def copy(typing_context, shared, word, pointer, element, there):
+        def generate(context, builder, signature, arguments):
+            array, at, source, offset, valid = arguments
+            to = _shared_address(context, builder, signature.args[0], array, at)
+            of = _global_address(context, builder, signature.args[2], source, offset)
+            size = builder.select(valid, _WORD(bytes_), _WORD(0))
+            text = f"cp.async.{level}.shared.global [$0], [$1], {bytes_}, $2;"
+            _assembly(builder, text, "r,l,r,~{memory}", ir.VoidType(), [to, of, size], True)
+            return context.get_dummy_value()
+
+        return types.void(shared, types.uint64, pointer, types.int64, types.boolean), generate
+
+    return copy
+
+
+# cp.async (sm_80): start copying global to shared memory, past the registers; zeros if not
+# `there`, and nothing is read. (shared, word, pointer, element, there)
+# One word, kept in L1 also, as neighbouring taps read it again.
+copy_word = _copy(4, "ca")
+# Four words, both addresses multiples of 16 bytes; not kept in L1.
+copy_quad = _copy(16, "cg")
+
+
+def _plain(text: str) -> Any:
+    @intrinsic
+    def instruction(typing_context):
+        def generate(context, builder, signature, arguments):
+            _assembly(builder, text, "~{memory}", ir.VoidType(), [], True)
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return instruction
+
+
+# cp.async.commit_group: the copies this thread has started since the last commit are a group.
+commit_copies = _plain("cp.async.commit_group;")
+# cp.async.wait_group: until all of this thread's groups but the latest 1 or 2 have arrived.
+wait_all_but_1 = _plain("cp.async.wait_group 1;")
+wait_all_but_2 = _plain("cp.async.wait_group 2;")
+
+
+@intrinsic
+def load_matrices(typing_context, shared, word):
+    """ldmatrix.x4 (sm_75): see above; each lane gives the first word of one row of 16 bytes."""
+
+    def generate(context, builder, signature, arguments):
+        address = _shared_address(context, builder, signature.args[0], *arguments)
+        text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
+        four = ir.LiteralStructType([_WORD] * 4)
+        made = _assembly(builder, text, "=r,=r,=r,=r,r,~{memory}", four, [address], True)
+        return _several(context, builder, signature, made)
+
+    return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
+
+
+@intrinsic
+def load_quad(typing_context, shared, word):
+    """ld.shared.v4: four words of shared memory, `word` a multiple of four."""
+
+    def generate(context, builder, signature, arguments):
+        address = _shared_address(context, builder, signature.args[0], *arguments)
+        text = "ld.shared.v4.b32 {$0, $1, $2, $3}, [$4];"
+        four = ir.LiteralStructType([_WORD] * 4)
+        made = _assembly(builder, text, "=r,=r,=r,=r,r,~{memory}", four, [address], True)
+        return _several(context, builder, signature, made)
+
+    return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
+
+
+@intrinsic
+def load_row(typing_context, pointer, element):
+    """ld.global.nc.v4: a row of four int32 of a table that no one writes, `element` its first."""
+
+    def generate(context, builder, signature, arguments):
+        address = _global_address(context, builder, signature.args[0], *arguments)
+        text = "ld.global.nc.v4.s32 {$0, $1, $2, $3}, [$4];"
+        four = ir.LiteralStructType([_WORD] * 4)
+        # With effects, as otherwise all rows that a loop reads again are kept in registers.
+        made = _assembly(builder, text, "=r,=r,=r,=r,l", four, [address], True)
+        return _several(context, builder, signature, made)
+
+    return types.UniTuple(types.int32, 4)(pointer, types.int64), generate
+
+
+@intrinsic
+def store_quad(typing_context, pointer, element, a, b, c, d):
+    """st.global.v4: four float32 to an address that is a multiple of 16 bytes."""
+
+    def generate(context, builder, signature, arguments):
+        address = _global_address(context, builder, signature.args[0], *arguments[:2])
+        text = "st.global.v4.f32 [$0], {$1, $2, $3, $4};"
+        numbers = [address, *arguments[2:]]
+        _assembly(builder, text, "l,f,f,f,f,~{memory}", ir.VoidType(), numbers, True)
+        return context.get_dummy_value()
+
+    floats = [types.float32] * 4
+    return types.void(pointer, types.int64, *floats), generate
+
+
+def _multiply(text: str) -> Any:
+    @intrinsic
+    def multiply(typing_context, c, a, b):
+        def generate(context, builder, signature, arguments):
+            parts = zip(arguments, (4, 4, 2), strict=True)
+            c, a, b = ([builder.extract_value(v, i) for i in range(n)] for v, n in parts)
+            code = f"{text} {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, "
+            code += "{$10, $11, $12, $13};"
+            four = ir.LiteralStructType([_FLOAT] * 4)
+            constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+            made = _assembly(builder, code, constraints, four, [*a, *b, *c], False)
+            return _several(context, builder, signature, made)
+
+        sums, words = types.UniTuple(types.float32, 4), types.UniTuple(types.uint32, 4)
+        return sums(sums, words, types.UniTuple(types.uint32, 2)), generate
+
+    return multiply
+
+
+# mma.sync (sm_80), D = A B + C by the tables above. (c, a, b) -> d
+multiply_tf32 = _multiply("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32")
+multiply_f16 = _multiply("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
+multiply_bf16 = _multiply("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")
+
+
+@intrinsic
+def round_tf32(typing_context, number):
+    """cvt.rna.tf32.f32 (sm_80): to 10 bits of mantissa, ties away from zero; the rest is zero."""
+
+    def generate(context, builder, signature, arguments):
+        return _assembly(builder, "cvt.rna.tf32.f32 $0, $1;", "=r,f", _WORD, arguments, False)
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic
+def as_float(typing_context, word):
+    """The float32 whose bits these are; no instruction."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], _FLOAT)
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def as_word(typing_context, number):
+    """The bits of a float32; no instruction."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], _WORD)
+
+    return types.uint32(types.float32), generate
