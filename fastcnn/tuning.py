@@ -92,7 +92,7 @@ def _choose(problem: Problem) -> Implementation:
         if len(candidates) < 2 or not _can_measure(problem):
             return preferred
         # in a context of its own, so that nothing of it is recorded (kernels/cpu/replay.py)
-        seconds = Context().run(_measure, problem, candidates)
+        seconds = Context().run(measure, problem, candidates)
         best = min(seconds, key=lambda name: seconds[name])
         keeps = seconds[best] > _CLEARLY * seconds[preferred.name]
         _measured[key] = preferred.name if keeps else best
@@ -150,8 +150,16 @@ def _call(problem: Problem) -> Any:
     return lambda name: operation(*given, **window, algorithm=name)
 
 
-def _measure(problem: Problem, candidates: list[Implementation]) -> dict[str, float]:
-    """The least seconds of a call by each candidate's name."""
+def measure(problem: Problem, candidates: list[Implementation]) -> dict[str, float]:
+    """The least seconds of a call by each candidate's name, in turns, on random numbers.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of a convolution or pooling on at least one output element.
+    candidates : list of Implementation
+        That can serve it.
+    """
     call = _call(problem)
     repeats = {}
     for candidate in candidates:

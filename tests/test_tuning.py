@@ -33,7 +33,7 @@ def stopwatch(monkeypatch):
         problems.append(problem)
         return {c.name: seconds.get(c.name, 1.0) for c in candidates}
 
-    monkeypatch.setattr(tuning, "_measure", measure)
+    monkeypatch.setattr(tuning, "measure", measure)
     return seconds, problems
 
 

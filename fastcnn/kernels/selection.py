@@ -86,11 +86,16 @@ def _anything(problem: Problem) -> None:
 _PORTABLE_FLOPS = 20e9
 _COPY_BYTES = 8e9
 _POOL_STEP = 2e-9
-# Convolutions in float32, by least squares over all layers of the suites; seconds of the smallest
-# calls apart. Portable: FLOP/s, elements of columns per second.
+# Convolutions in float32, by least squares over all layers of the suites: FLOP/s, and elements of
+# columns per second. Over random small geometries: seconds of the smallest calls; of a row of
+# columns, however short, and of a row of the result (which decide where rows are of few pixels); of
+# an image's group (for dX, of each residue modulo the stride).
 _PORTABLE_CONV_FLOPS = 75e9
 _COLUMNS = 1.2e9
-_PORTABLE_CALL = {"conv2d": 5.2e-6, "conv2d_input_grad": 8.5e-6, "conv2d_weight_grad": 5e-6}
+_PORTABLE_CALL = {"conv2d": 8.7e-6, "conv2d_input_grad": 1.1e-5, "conv2d_weight_grad": 7e-6}
+_COLUMN_ROW = {"conv2d": 1.9e-8, "conv2d_input_grad": 1.5e-8, "conv2d_weight_grad": 2.1e-8}
+_RESULT_ROW = {"conv2d": 2.4e-8, "conv2d_input_grad": 2.4e-8, "conv2d_weight_grad": 3e-9}
+_IMAGE_GROUP = {"conv2d": 4e-7, "conv2d_input_grad": 9e-7, "conv2d_weight_grad": 0.0}
 # Weights per second that are put in order before, or added up one by one.
 _PORTABLE_WEIGHTS = {"conv2d": 6e8, "conv2d_input_grad": 1.5e8, "conv2d_weight_grad": 3.5e8}
 
@@ -137,14 +142,22 @@ def _stated(name: str, module: str, transforms: bool = False) -> Implementation:
 
 
 def _conv_cost(problem: Problem) -> float:
-    """The products, the columns that they are taken from, the weights."""
-    g = problem.geometry
+    """The products, the columns that they are taken from, the weights, and rows by their number."""
+    g, operation = problem.geometry, problem.operation
     assert isinstance(g, Conv2dGeometry)
-    rows = (g.C if problem.operation == "conv2d_input_grad" else g.K) // g.groups
+    backward = operation == "conv2d_input_grad"
+    rows = (g.C if backward else g.K) // g.groups
     seconds = g.flops / _PORTABLE_CONV_FLOPS + g.flops / (2 * rows) / _COLUMNS
-    seconds += prod(g.weight_shape) / _PORTABLE_WEIGHTS[problem.operation]
-    moved = g.bytes(problem.itemsize) / _COPY_BYTES
-    return _PORTABLE_CALL[problem.operation] + problem.itemsize / 4 * seconds + moved
+    seconds += prod(g.weight_shape) / _PORTABLE_WEIGHTS[operation]
+    (sh, sw), images = g.stride, g.N * g.groups
+    if backward:
+        column_rows, result_rows = g.N * g.K * g.R * g.S * -(-g.H // sh), g.N * g.C * g.H * sw
+        images *= sh * sw
+    else:
+        column_rows, result_rows = g.N * g.C * g.R * g.S * g.P, g.N * g.K * g.P
+    short = column_rows * _COLUMN_ROW[operation] + result_rows * _RESULT_ROW[operation]
+    short += _PORTABLE_CALL[operation] + images * _IMAGE_GROUP[operation]
+    return short + problem.itemsize / 4 * seconds + g.bytes(problem.itemsize) / _COPY_BYTES
 
 
 def _dense_cost(problem: Problem) -> float:
