@@ -29,7 +29,9 @@ if TYPE_CHECKING:
         training,
         verification,
     )
+    from fastcnn.functional.devices import to_device, to_host
     from fastcnn.kernels.cpu.threads import get_num_threads, set_num_threads
+    from fastcnn.kernels.cuda.target import CudaUnavailable
     from fastcnn.kernels.packed import PackedWeight
     from fastcnn.kernels.precision import precision
     from fastcnn.training import Sequential
@@ -39,12 +41,15 @@ __version__ = "0.1.0"
 
 # Public name -> module that has it. Loaded on first use, so that `import fastcnn` stays cheap.
 _ATTRIBUTES = {
+    "CudaUnavailable": "fastcnn.kernels.cuda.target",
     "PackedWeight": "fastcnn.kernels.packed",
     "Sequential": "fastcnn.training",
     "autotune": "fastcnn.tuning",
     "get_num_threads": "fastcnn.kernels.cpu.threads",
     "precision": "fastcnn.kernels.precision",
     "set_num_threads": "fastcnn.kernels.cpu.threads",
+    "to_device": "fastcnn.functional.devices",
+    "to_host": "fastcnn.functional.devices",
 }
 _MODULES = (
     "datasets",
@@ -58,6 +63,7 @@ _MODULES = (
 )
 
 __all__ = [
+    "CudaUnavailable",
     "PackedWeight",
     "Sequential",
     "__version__",
@@ -71,6 +77,8 @@ __all__ = [
     "recipes",
     "reference",
     "set_num_threads",
+    "to_device",
+    "to_host",
     "training",
     "verification",
 ]

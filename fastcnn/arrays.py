@@ -1,7 +1,8 @@
 """The array boundary: what a caller hands in, made canonical; what goes out, allocated.
 
 Kernels see one form only (C order, aligned, native byte order, writable by type), because Numba
-compiles another variant for each other form. Nothing is moved between devices here.
+compiles another variant for each other form. Arrays on a GPU pass through as DeviceArray
+(kernels/cuda/arrays.py); nothing is moved between devices here.
 """
 
 from __future__ import annotations
@@ -31,6 +32,44 @@ class _Unlocked:
         self.__array_interface__ = interface
 
 
+def on_device(value: Any) -> bool:
+    """Whether an array lives on a GPU."""
+    if not any(hasattr(type(value), mark) for mark in _DEVICE_MARKS):
+        return False
+    from fastcnn.kernels.cuda.arrays import is_device_array
+
+    return is_device_array(value)
+
+
+# What types of arrays on a device have: the common interface, and the one that Numba's simulated
+# arrays have too. Tensors of torch have the former on the CPU as well.
+_DEVICE_MARKS = ("__cuda_array_interface__", "__cuda_ndarray__")
+
+
+def either(value: Any, name: str, like: Any = None) -> Any:
+    """An ndarray, or a DeviceArray for what lives on a GPU; TypeError unless it is where `like` is.
+
+    Where `like` is on a GPU too, its stream waits for that of `value`.
+    """
+    away = type(value) is not np.ndarray and on_device(value)
+    if like is not None and away != (type(like) is not np.ndarray):
+        there, here = f"on a CUDA device ({type(value).__name__})", "NumPy arrays"
+        if not away:
+            there, here = "a NumPy array", f"on a CUDA device ({like.kind.name}s)"
+        raise TypeError(
+            f"mixed devices: {name} is {there}, but the arrays before it are {here}; nothing is "
+            f"moved silently: use fastcnn.{'to_host' if away else 'to_device'}({name})"
+        )
+    if not away:
+        return to_numpy(value, name)
+    from fastcnn.kernels.cuda.arrays import device_array, follow
+
+    array = device_array(value, name)
+    if like is not None:
+        follow(like.stream, array.stream)
+    return array
+
+
 def to_numpy(value: Any, name: str) -> Array:
     """`value` as an ndarray without a change of type; TypeError for what is no array."""
     if isinstance(value, np.ma.MaskedArray):
@@ -40,10 +79,10 @@ def to_numpy(value: Any, name: str) -> Array:
         )
     if isinstance(value, np.ndarray):
         return np.asarray(value)
-    if hasattr(value, "__cuda_array_interface__"):
+    if on_device(value):
         raise TypeError(
-            f"{name} is a CUDA array ({type(value).__name__}); this version computes on the CPU "
-            "only and moves nothing silently: copy it to the host first"
+            f"{name} is on a CUDA device ({type(value).__name__}), but must be a NumPy array here; "
+            f"nothing is moved silently: fastcnn.to_host({name})"
         )
     if getattr(value, "requires_grad", False):
         raise TypeError(
@@ -68,6 +107,8 @@ def to_numpy(value: Any, name: str) -> Array:
 
 def canonical(array: Array) -> Array:
     """The same values in C order, aligned, in native byte order, and writable by type."""
+    if not isinstance(array, np.ndarray):
+        return array  # a DeviceArray, which is all that
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     flags = array.flags
@@ -104,8 +145,8 @@ def floats(value: Any, name: str, ranks: tuple[int, ...], like: Array | None = N
     ValueError
         Wrong number of dimensions.
     """
-    if type(value) is not np.ndarray:
-        value = to_numpy(value, name)
+    if type(value) is not np.ndarray or (like is not None and type(like) is not np.ndarray):
+        value = either(value, name, like)
     dtype = value.dtype
     if dtype not in FLOATS:
         if dtype.kind != "f" or dtype.newbyteorder("=") not in FLOATS:
@@ -137,10 +178,10 @@ def images(value: Any, operation: str) -> Array:
     return x
 
 
-def integers(value: Any, name: str, dtypes: tuple[str, ...]) -> Array:
+def integers(value: Any, name: str, dtypes: tuple[str, ...], like: Array | None = None) -> Array:
     """A caller's array of integers of one of `dtypes`, in canonical form; TypeError otherwise."""
-    if type(value) is not np.ndarray:
-        value = to_numpy(value, name)
+    if type(value) is not np.ndarray or (like is not None and type(like) is not np.ndarray):
+        value = either(value, name, like)
     if value.dtype.kind not in "iu" or type_name(value) not in dtypes:
         raise TypeError(f"{name} must be {' or '.join(dtypes)}, but got {value.dtype}")
     return canonical(value)
@@ -181,8 +222,16 @@ def writable(value: Any, name: str) -> Array:
     TypeError
         Not a NumPy array, or a masked one.
     ValueError
-        Read-only, or elements share memory.
+        Read-only, or elements share memory; on a device, strided.
     """
+    if type(value) is not np.ndarray and on_device(value):
+        from fastcnn.kernels.cuda.arrays import device_array
+
+        if device_array(value, name).owner is not value:
+            raise ValueError(
+                f"{name} is a strided array on the device: pass an array in C order to write to"
+            )
+        return value
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must be a NumPy array, but got {type(value).__name__}")
     if not value.flags.writeable:
@@ -198,11 +247,37 @@ def writable(value: Any, name: str) -> Array:
 def expect_apart(**arrays: Array) -> None:
     """ValueError if two of these arrays, each of which is to be written to, share memory."""
     for (name, array), (other_name, other) in combinations(arrays.items(), 2):
-        if np.shares_memory(array, other):
+        if isinstance(array, np.ndarray):
+            shared = np.shares_memory(array, other)
+        else:
+            shared = either(array, name).overlaps(either(other, other_name))
+        if shared:
             raise ValueError(
                 f"{name} and {other_name} share memory, and both are changed: "
                 f"pass a copy, {other_name}.copy()"
             )
+
+
+def empty(shape: tuple[int, ...], dtype: Any, like: Any) -> Any:
+    """A new array, of undefined contents, where `like` is and of its kind."""
+    return RESULTS.empty(shape, dtype) if type(like) is np.ndarray else like.empty(shape, dtype)
+
+
+def given_back(array: Any) -> Any:
+    """What the caller gets: the array itself; of a DeviceArray the array of the caller's kind."""
+    return array if type(array) is np.ndarray else array.owner
+
+
+def moved(numbers: Array, like: Any) -> Any:
+    """A few numbers that an operation needs where `like` is."""
+    return numbers if type(like) is np.ndarray else like.uploaded(numbers)
+
+
+def may_overlap(array: Any, other: Any) -> bool:
+    """Whether two arrays, both on the host or both on a device, may share memory."""
+    if isinstance(array, np.ndarray):
+        return np.may_share_memory(array, other)
+    return array.overlaps(other)
 
 
 class Output:
@@ -218,13 +293,17 @@ class Output:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: Any, out: Any = None, inputs: tuple[Any, ...] = ()
+        self, shape: tuple[int, ...], dtype: Any, out: Any, inputs: tuple[Any, ...]
     ) -> None:
         self._out = None
+        like = inputs[0]
         if out is None:
-            self.array = RESULTS.empty(shape, dtype)
+            self.array = empty(shape, dtype, like)
             return
-        self._out = writable(out, "out")
+        if type(like) is not np.ndarray:
+            self._on_device(shape, dtype, out, inputs)
+            return
+        self._out = writable(to_numpy(out, "out") if on_device(out) else out, "out")
         if out.dtype.newbyteorder("=") != dtype:
             raise TypeError(f"out must be {np.dtype(dtype)}, but got {out.dtype}")
         if out.shape != shape:
@@ -239,8 +318,24 @@ class Output:
         )
         self.array = out if direct else RESULTS.empty(shape, dtype)
 
+    def _on_device(self, shape: tuple[int, ...], dtype: Any, out: Any, inputs: Any) -> None:
+        like = inputs[0]
+        # a NumPy array is refused in the words for mixed devices
+        found = either(writable(out, "out"), "out", like)
+        if found.dtype != dtype:
+            raise TypeError(f"out must be {np.dtype(dtype)}, but got {found.dtype}")
+        if found.shape != shape:
+            raise ValueError(f"out must have shape {shape}, but got {found.shape}")
+        direct = not any(i is not None and found.overlaps(i) for i in inputs)
+        self.array = found if direct else like.empty(shape, dtype)
+        self._out = found
+
     def result(self) -> Array:
         """The finished result: `out` itself where one was given."""
+        if type(self.array) is not np.ndarray:
+            if self._out is not None and self.array is not self._out:
+                self.array.copy_into(self._out)
+            return given_back(self.array if self._out is None else self._out)
         if self._out is None:
             return self.array
         if self.array is not self._out:

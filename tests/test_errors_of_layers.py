@@ -112,12 +112,12 @@ ARGUMENTS = {
     "backend": Mistake(
         lambda: ReLU(backend="numpy"),
         ValueError,
-        "backend must be one of 'auto', 'cpu', 'reference', but got 'numpy'",
+        "backend must be one of 'auto', 'cpu', 'cuda', 'reference', but got 'numpy'",
     ),
     "backend misspelt": Mistake(
         lambda: ReLU(backend="references"),
         ValueError,
-        "backend must be one of 'auto', 'cpu', 'reference', but got 'references'; did you "
+        "backend must be one of 'auto', 'cpu', 'cuda', 'reference', but got 'references'; did you "
         "mean 'reference'?",
     ),
     "bias of a convolution": Mistake(
@@ -347,9 +347,9 @@ NETWORKS = {
         "'half_squared_error', but got 'mse'",
     ),
     "backend": Mistake(
-        lambda: networks.two_block(backend="cuda"),
+        lambda: networks.two_block(backend="opencl"),
         ValueError,
-        "backend must be one of 'auto', 'cpu', 'reference', but got 'cuda'",
+        "backend must be one of 'auto', 'cpu', 'cuda', 'reference', but got 'opencl'",
     ),
     "type": Mistake(
         lambda: networks.two_block(dtype=int),
@@ -504,7 +504,7 @@ TRAINING = {
     "backend of a step": Mistake(
         lambda: SGD().step({}, {}, backend="gpu"),
         ValueError,
-        "backend must be one of 'auto', 'cpu', 'reference', but got 'gpu'",
+        "backend must be one of 'auto', 'cpu', 'cuda', 'reference', but got 'gpu'",
     ),
     "lengths": Mistake(
         lambda: network().fit(X, Y[:3]),

@@ -7,6 +7,7 @@ number of threads. Exit status 1 if one does not.
     fastcnn compare --quick                            half a minute
     fastcnn compare --ops conv2d --suite vgg16 --threads 1,2 --json results.json
     fastcnn compare --ops conv2d --problem n8c64h56k64r3p1,vgg16.conv3_2
+    fastcnn compare --quick --device cuda              arrays on a GPU
 
 --fuzz calls every public operation with random geometries, hostile arrays and mistakes instead: the
 answer must be right, or the error a clear one.
@@ -27,6 +28,7 @@ from fastcnn.cli.options import (
     write_json,
 )
 from fastcnn.cli.progress import Progress
+from fastcnn.kernels.cuda.target import CudaUnavailable
 from fastcnn.kernels.precision import PRECISIONS
 from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.verification.compare import QUICK, NothingToCompare, compare
@@ -65,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--threads", type=counts, metavar="NUMBERS", help="such as 1,2 (by default 1 and all)")
     add("--precision", choices=PRECISIONS, default="float32", help="which algorithms may serve")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
     add("--seed", type=at_least(0), default=0, metavar="S", help="of problems and data (0)")
     add(
         "--fuzz",
@@ -109,7 +112,8 @@ def _compared(arguments: argparse.Namespace) -> Report:
                 seed=arguments.seed,
                 batch=arguments.batch,
                 precision=arguments.precision,
+                device=arguments.device,
                 progress=progress.update,
             )
-    except NothingToCompare as error:
+    except (NothingToCompare, CudaUnavailable) as error:
         raise UsageError(str(error)) from error

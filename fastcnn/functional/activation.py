@@ -5,20 +5,21 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from fastcnn.arguments import axis_of, real
-from fastcnn.arrays import Array, expect_shape, floats, type_name
+from fastcnn.arrays import Array, empty, expect_shape, floats, given_back, type_name
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
-from fastcnn.memory import RESULTS
 
 
 def _forward(operation: str, x: Any, *arguments: Any) -> Array:
     """Run an operation that takes x and returns an array of its shape."""
     x = floats(x, "x", ())
-    y = RESULTS.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype, x)
     g = Extent(x.shape)
-    plan(operation, g, type_name(x)).run(g, x, y, *arguments)
-    return y
+    plan(operation, g, type_name(x), device=x.device).run(g, x, y, *arguments)
+    return given_back(y)
 
 
 def _backward(operation: str, dy: Any, kept: Any, name: str, *arguments: Any) -> Array:
@@ -26,10 +27,10 @@ def _backward(operation: str, dy: Any, kept: Any, name: str, *arguments: Any) ->
     dy = floats(dy, "dy", ())
     kept = floats(kept, name, (), like=dy)
     expect_shape(dy, "dy", kept.shape, f"the shape of {name}")
-    dx = RESULTS.empty(kept.shape, kept.dtype)
+    dx = empty(kept.shape, kept.dtype, dy)
     g = Extent(kept.shape)
-    plan(operation, g, type_name(kept)).run(g, dy, kept, dx, *arguments)
-    return dx
+    plan(operation, g, type_name(kept), device=dy.device).run(g, dy, kept, dx, *arguments)
+    return given_back(dx)
 
 
 def relu(x: Any) -> Array:
@@ -222,4 +223,5 @@ def flatten(x: Any) -> Array:
     x = floats(x, "x", ())
     if x.ndim == 0:
         raise ValueError("x must have a batch axis, (N, ...), but got a single number")
-    return x.reshape(len(x), prod(x.shape[1:])).copy()
+    shape = len(x), prod(x.shape[1:])
+    return x.reshape(shape).copy() if type(x) is np.ndarray else given_back(x.copied(shape))

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastcnn.arguments import shape_of
-from fastcnn.arrays import Array, Output, expect_shape, floats, images, type_name
+from fastcnn.arrays import (
+    Array,
+    Output,
+    empty,
+    expect_shape,
+    floats,
+    given_back,
+    images,
+    type_name,
+)
 from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
 from fastcnn.kernels.packed import PackedWeight
 from fastcnn.kernels.plans import plan
@@ -117,7 +124,7 @@ def conv2d_with_relu(
     batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), w.shape, stride, padding, dilation, groups)
     b = _check_bias(b, x, g)
-    chosen = plan("conv2d", g, type_name(x), algorithm)
+    chosen = plan("conv2d", g, type_name(x), algorithm, x.device)
     target = Output(g.output_shape if batched else g.output_shape[1:], x.dtype, out, (x, w, b))
     options: dict[str, Any] = {"relu": True} if relu else {}
     if packed is not None and chosen.pack is not None:
@@ -168,7 +175,7 @@ def conv2d_input_grad(
     batched = dy.ndim == 4
     g = conv2d_geometry(_batched(shape), w.shape, stride, padding, dilation, groups)
     _check_dy(dy, g, batched)
-    chosen = plan("conv2d_input_grad", g, type_name(dy), algorithm)
+    chosen = plan("conv2d_input_grad", g, type_name(dy), algorithm, dy.device)
     target = Output(shape, dy.dtype, out, (dy, w))
     if packed is None or chosen.pack is None:
         chosen.run(g, dy, w, target.array)
@@ -216,7 +223,7 @@ def conv2d_weight_grad(
     batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), shape, stride, padding, dilation, groups)
     _check_dy(dy, g, batched)
-    chosen = plan("conv2d_weight_grad", g, type_name(x), algorithm)
+    chosen = plan("conv2d_weight_grad", g, type_name(x), algorithm, x.device)
     target = Output(shape, x.dtype, out, (x, dy))
     chosen.run(g, x, dy, target.array)
     return target.result()
@@ -247,8 +254,8 @@ def conv2d_bias_grad(dy: Any, per_pixel: bool = False) -> Array:
     """
     dy = floats(dy, "dy", (4, 3))
     if dy.ndim == 3:
-        dy = dy[np.newaxis]
-    db = np.empty(dy.shape[1:] if per_pixel else dy.shape[1], dy.dtype)
-    chosen = plan("conv2d_bias_grad", Extent(dy.shape), type_name(dy))
+        dy = dy.reshape(1, *dy.shape)
+    db = empty(dy.shape[1:] if per_pixel else dy.shape[1:2], dy.dtype, dy)
+    chosen = plan("conv2d_bias_grad", Extent(dy.shape), type_name(dy), device=dy.device)
     chosen.run(chosen.problem.geometry, dy, db)
-    return db
+    return given_back(db)

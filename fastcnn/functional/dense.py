@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arrays import Array, expect_shape, floats, type_name
+from fastcnn.arrays import Array, empty, expect_shape, floats, given_back, type_name
 from fastcnn.geometry import DenseGeometry, Extent
 from fastcnn.kernels.plans import plan
-from fastcnn.memory import RESULTS
 
 
 def _rows(value: Any, name: str, like: Array | None = None) -> Array:
@@ -65,10 +64,10 @@ def dense(x: Any, w: Any, b: Any = None) -> Array:
         b = floats(b[:1] if shared else b, "b", (), like=x)
         if not shared:
             expect_shape(b, "b", (outputs,), "one bias per output of w")
-    y = RESULTS.empty((*x.shape[:-1], outputs), x.dtype)
+    y = empty((*x.shape[:-1], outputs), x.dtype, x)
     g = DenseGeometry(len(x) if x.ndim == 2 else 1, features, outputs)
-    plan("dense", g, type_name(x)).run(g, x, w, b, y)
-    return y
+    plan("dense", g, type_name(x), device=x.device).run(g, x, w, b, y)
+    return given_back(y)
 
 
 def dense_input_grad(dy: Any, w: Any) -> Array:
@@ -92,10 +91,10 @@ def dense_input_grad(dy: Any, w: Any) -> Array:
     w = floats(w, "w", (2,), like=dy)
     outputs, features = w.shape
     _expect_features(dy, "dy", outputs, w)
-    dx = RESULTS.empty((*dy.shape[:-1], features), dy.dtype)
+    dx = empty((*dy.shape[:-1], features), dy.dtype, dy)
     g = DenseGeometry(len(dy) if dy.ndim == 2 else 1, features, outputs)
-    plan("dense_input_grad", g, type_name(dy)).run(g, dy, w, dx)
-    return dx
+    plan("dense_input_grad", g, type_name(dy), device=dy.device).run(g, dy, w, dx)
+    return given_back(dx)
 
 
 def dense_weight_grad(x: Any, dy: Any) -> Array:
@@ -122,10 +121,10 @@ def dense_weight_grad(x: Any, dy: Any) -> Array:
         raise ValueError(
             f"x and dy must have equally many images, but got shapes {x.shape} and {dy.shape}"
         )
-    dw = RESULTS.empty((dy.shape[-1], x.shape[-1]), x.dtype)
+    dw = empty((dy.shape[-1], x.shape[-1]), x.dtype, x)
     g = DenseGeometry(len(x) if x.ndim == 2 else 1, x.shape[-1], dy.shape[-1])
-    plan("dense_weight_grad", g, type_name(x)).run(g, x, dy, dw)
-    return dw
+    plan("dense_weight_grad", g, type_name(x), device=x.device).run(g, x, dy, dw)
+    return given_back(dw)
 
 
 def dense_bias_grad(dy: Any) -> Array:
@@ -147,8 +146,9 @@ def dense_bias_grad(dy: Any) -> Array:
     ValueError
         Neither one dimension nor two.
     """
-    dy = np.atleast_2d(_rows(dy, "dy"))
-    db = np.empty(dy.shape[1], dy.dtype)
+    dy = _rows(dy, "dy")
+    dy = dy if dy.ndim == 2 else dy.reshape(1, dy.size)
+    db = empty(dy.shape[1:], dy.dtype, dy)
     g = Extent(dy.shape)
-    plan("dense_bias_grad", g, type_name(dy)).run(g, dy, db)
-    return db
+    plan("dense_bias_grad", g, type_name(dy), device=dy.device).run(g, dy, db)
+    return given_back(db)

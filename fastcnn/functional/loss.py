@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arrays import Array, floats, to_numpy, type_name
+from fastcnn.arrays import Array, either, empty, floats, given_back, type_name
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
-from fastcnn.memory import RESULTS
 
 
 def _check_reduction(reduction: str) -> None:
@@ -58,7 +57,7 @@ def _classes(p: Any, y: Any, name: str) -> tuple[Array, Array]:
     images, classes = p.shape
     if classes == 0:
         raise ValueError(f"{name} must have one class or more, but got shape {p.shape}")
-    labels = to_numpy(y, "y")
+    labels = either(y, "y", p)
     if labels.dtype.kind not in "iu":
         return _pair(p, y, name)
     if labels.shape != (images,):
@@ -66,6 +65,8 @@ def _classes(p: Any, y: Any, name: str) -> tuple[Array, Array]:
             f"integer labels y must have shape {(images,)} for {name} of shape {p.shape}, but got "
             f"{labels.shape}; one-hot targets must be {p.dtype} like {name}"
         )
+    if type(labels) is not np.ndarray:
+        return p, labels.one_hot(classes, p.dtype)
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
         raise ValueError(
@@ -79,6 +80,8 @@ def _classes(p: Any, y: Any, name: str) -> tuple[Array, Array]:
 def _loss(operation: str, p: Array, y: Array, reduction: str, shape: Any, count: int) -> Any:
     """The losses, of this shape, or their sum or mean over `count`."""
     _check_reduction(reduction)
+    if type(p) is not np.ndarray:
+        return _loss_on_device(operation, p, y, reduction, shape, count)
     losses = np.empty(shape if reduction == "none" else 0, p.dtype)
     g = Extent(p.shape)
     if reduction == "mean" and count == 0:
@@ -91,12 +94,21 @@ def _loss(operation: str, p: Array, y: Array, reduction: str, shape: Any, count:
         return p.dtype.type(total)
 
 
+def _loss_on_device(operation: str, p: Any, y: Any, reduction: str, shape: Any, count: int) -> Any:
+    """As `_loss`: the losses, or an array without dimensions, which need not be waited for."""
+    losses = p.empty(shape if reduction == "none" else (), p.dtype)
+    divisor = {"none": 0, "sum": 1, "mean": count or nan}[reduction]
+    g = Extent(p.shape)
+    plan(operation, g, type_name(p), device=p.device).run(g, p, y, losses, divisor)
+    return given_back(losses)
+
+
 def _gradient(operation: str, p: Array, y: Array, reduction: str, count: int) -> Array:
     _check_reduction(reduction)
-    dp = RESULTS.empty(p.shape, p.dtype)
-    g = Extent(p.shape)
-    plan(operation, g, type_name(p)).run(g, p, y, dp, count if reduction == "mean" else 1)
-    return dp
+    dp = empty(p.shape, p.dtype, p)
+    g, divisor = Extent(p.shape), count if reduction == "mean" else 1
+    plan(operation, g, type_name(p), device=p.device).run(g, p, y, dp, divisor)
+    return given_back(dp)
 
 
 def binary_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
@@ -206,7 +218,7 @@ def categorical_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
         Shapes that do not fit, a label that is no class (names it), or an unknown reduction.
     """
     p, y = _classes(p, y, "p")
-    return _loss("categorical_cross_entropy", p, y, reduction, len(p), len(p))
+    return _loss("categorical_cross_entropy", p, y, reduction, (len(p),), len(p))
 
 
 def categorical_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -247,7 +259,7 @@ def categorical_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean
         As `categorical_cross_entropy`.
     """
     z, y = _classes(z, y, "z")
-    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, len(z), len(z))
+    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, (len(z),), len(z))
 
 
 def categorical_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:

@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import shape_of
-from fastcnn.arrays import Array, Output, expect_shape, floats, images, integers, type_name
+from fastcnn.arrays import (
+    Array,
+    Output,
+    empty,
+    expect_shape,
+    floats,
+    given_back,
+    images,
+    integers,
+    type_name,
+)
 from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
 from fastcnn.kernels.plans import plan
-from fastcnn.memory import RESULTS
 
 _OUTPUT = "the output's shape of this pooling"
 
@@ -26,13 +35,13 @@ def forward(
     x = images(x, operation)
     g = _geometry(x.shape, *window)
     shape = g.output_shape[4 - x.ndim :]
-    chosen = plan(operation, g, type_name(x), algorithm)
+    chosen = plan(operation, g, type_name(x), algorithm, x.device)
     target = Output(shape, x.dtype, out, (x,))
-    kept = [RESULTS.empty(shape, g.mask_dtype)]
+    kept = [empty(shape, g.mask_dtype, x)]
     if operation == "relu_max_pool2d":
-        kept.append(RESULTS.empty(shape, np.uint8))
+        kept.append(empty(shape, np.uint8, x))
     chosen.run(g, x, target.array, *kept)
-    return (target.result(), *kept)
+    return (target.result(), *map(given_back, kept))
 
 
 def max_pool2d(
@@ -86,9 +95,9 @@ def max_pool2d(
 
 
 def _mask_and_geometry(
-    mask: Any, input_shape: Any, *window: Any
+    mask: Any, input_shape: Any, *window: Any, like: Array | None = None
 ) -> tuple[Array, tuple[int, ...], Pool2dGeometry]:
-    mask = integers(mask, "mask", ("uint8", "int32"))
+    mask = integers(mask, "mask", ("uint8", "int32"), like)
     shape = shape_of(input_shape, "input_shape", (4, 3))
     g = _geometry(shape, *window)
     expect_shape(mask, "mask", g.output_shape[4 - len(shape) :], _OUTPUT)
@@ -111,7 +120,7 @@ def backward(
     operation: str,
     dy: Any,
     mask: Any,
-    kept: tuple[Array, ...],
+    kept: dict[str, Any],
     input_shape: Any,
     window: tuple[Any, ...],
     algorithm: str,
@@ -119,13 +128,14 @@ def backward(
 ) -> Array:
     """Run max_pool2d_grad, or relu_max_pool2d_grad with passes in `kept`; dx."""
     dy = floats(dy, "dy", (4, 3))
-    mask, shape, g = _mask_and_geometry(mask, input_shape, *window)
+    mask, shape, g = _mask_and_geometry(mask, input_shape, *window, like=dy)
     expect_shape(dy, "dy", mask.shape, _OUTPUT)
-    for passes in kept:
-        expect_shape(passes, "passes", mask.shape, _OUTPUT)
-    chosen = plan(operation, g, type_name(dy), algorithm)
-    target = Output(shape, dy.dtype, out, (dy, mask, *kept))
-    bad = chosen.run(g, dy, mask, *kept, target.array)
+    more = [integers(values, name, ("uint8",), dy) for name, values in kept.items()]
+    for name, values in zip(kept, more, strict=True):
+        expect_shape(values, name, mask.shape, _OUTPUT)
+    chosen = plan(operation, g, type_name(dy), algorithm, dy.device)
+    target = Output(shape, dy.dtype, out, (dy, mask, *more))
+    bad = chosen.run(g, dy, mask, *more, target.array)
     if bad:
         raise _bad_mask(bad, g)
     return target.result()
@@ -167,10 +177,11 @@ def max_pool2d_grad(
     ------
     TypeError, ValueError
         As `max_pool2d`; shapes that are not the forward output's; mask entries that name no cell.
-        `out`, if given, is then left as it was or partly written.
+        `out`, if given, is then left as it was or partly written. On a GPU such entries give
+        nothing and no error, which the caller would have to wait for.
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return backward("max_pool2d_grad", dy, mask, (), input_shape, window, algorithm, out)
+    return backward("max_pool2d_grad", dy, mask, {}, input_shape, window, algorithm, out)
 
 
 def _rows_and_columns(mask: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
@@ -182,6 +193,14 @@ def _rows_and_columns(mask: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     if bad.any():
         raise _bad_mask(int(bad.sum()), g)
     return h, w
+
+
+def _of_mask_on_device(
+    operation: str, g: Pool2dGeometry, mask: Any, shape: tuple[int, ...], dtype: Any
+) -> Any:
+    made = empty(shape, dtype, mask)
+    plan(operation, g, type_name(mask), device=mask.device).run(g, mask, made)
+    return given_back(made)
 
 
 def mask_to_indices(
@@ -212,6 +231,8 @@ def mask_to_indices(
     mask, _, g = _mask_and_geometry(
         mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
     )
+    if type(mask) is not np.ndarray:
+        return _of_mask_on_device("mask_to_indices", g, mask, mask.shape, np.int64)
     h, w = _rows_and_columns(mask, g)
     return h * g.W + w
 
@@ -244,6 +265,8 @@ def mask_to_input(
     mask, shape, g = _mask_and_geometry(
         mask, input_shape, kernel_size, stride, padding, dilation, ceil_mode
     )
+    if type(mask) is not np.ndarray:
+        return _of_mask_on_device("mask_to_input", g, mask, shape, np.uint8)
     h, w = _rows_and_columns(mask, g)
     drawn = np.zeros((g.N * g.C, g.H * g.W), np.uint8)
     places = (h * g.W + w).reshape(g.N * g.C, g.P * g.Q)

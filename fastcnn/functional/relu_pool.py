@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastcnn.arrays import Array, integers
+from fastcnn.arrays import Array
 from fastcnn.functional.pool import backward, forward
 
 
@@ -88,5 +88,5 @@ def relu_max_pool2d_grad(
         As `max_pool2d_grad`.
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    kept = (integers(passes, "passes", ("uint8",)),)
+    kept = {"passes": passes}
     return backward("relu_max_pool2d_grad", dy, mask, kept, input_shape, window, algorithm, out)

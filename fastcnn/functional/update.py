@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import real, whole
-from fastcnn.arrays import Array, expect_apart, expect_shape, floats, type_name, writable
+from fastcnn.arrays import (
+    Array,
+    expect_apart,
+    expect_shape,
+    floats,
+    may_overlap,
+    moved,
+    type_name,
+    writable,
+)
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
 
@@ -24,13 +33,22 @@ def _gradient(dw: Any, w: Array, *memory: Array) -> Array:
     dw = floats(dw, "dw", (), like=w)
     expect_shape(dw, "dw", w.shape, "the shape of w")
     # In memory that the step writes to, dw would change before it is read.
-    return dw.copy() if any(np.may_share_memory(dw, a) for a in (w, *memory)) else dw
+    if not any(may_overlap(dw, a) for a in (w, *memory)):
+        return dw
+    return dw.copy() if type(dw) is np.ndarray else dw.copied(dw.shape)
+
+
+def _run(operation: str, w: Array, *arrays: Array, rates: tuple[float, ...]) -> None:
+    """Run an update of w; its kernel takes the rates as an array of w's type, where w is."""
+    numbers = moved(np.array(rates, w.dtype), w)
+    g = Extent(w.shape)
+    plan(operation, g, type_name(w), device=w.device).run(g, w, *arrays, numbers)
 
 
 def _write_back(arrays: tuple[Array, ...], working: tuple[Array, ...]) -> Array:
     """Copy what was computed aside into the caller's arrays; returns the first of them."""
     for array, result in zip(arrays, working, strict=True):
-        if result is not array:
+        if type(result) is np.ndarray and result is not array:
             array[...] = result
     return arrays[0]
 
@@ -62,9 +80,7 @@ def sgd_step(w: Array, dw: Any, learning_rate: float) -> Array:
     """
     own = _in_place(w, "w")
     dw = _gradient(dw, own)
-    eta = real(learning_rate, "learning_rate")
-    g = Extent(own.shape)
-    plan("sgd_step", g, type_name(own)).run(g, own, dw, np.array((eta,), own.dtype))
+    _run("sgd_step", own, dw, rates=(real(learning_rate, "learning_rate"),))
     return _write_back((w,), (own,))
 
 
@@ -104,8 +120,7 @@ def momentum_step(
     expect_apart(w=w, velocity=velocity)
     dw = _gradient(dw, own, own_velocity)
     eta, mu = real(learning_rate, "learning_rate"), real(momentum, "momentum")
-    g, rates = Extent(own.shape), np.array((eta, mu, bool(nesterov)), own.dtype)
-    plan("momentum_step", g, type_name(own)).run(g, own, dw, own_velocity, rates)
+    _run("momentum_step", own, dw, own_velocity, rates=(eta, mu, bool(nesterov)))
     return _write_back((w, velocity), (own, own_velocity))
 
 
@@ -168,7 +183,6 @@ def adam_step(
     own_m, own_v = _in_place(m, "m", like=own), _in_place(v, "v", like=own)
     expect_apart(w=w, m=m, v=v)
     dw = _gradient(dw, own, own_m, own_v)
-    g = Extent(own.shape)
-    rates = np.array(adam_rates(step, learning_rate, beta_1, beta_2, epsilon), own.dtype)
-    plan("adam_step", g, type_name(own)).run(g, own, dw, own_m, own_v, rates)
+    rates = adam_rates(step, learning_rate, beta_1, beta_2, epsilon)
+    _run("adam_step", own, dw, own_m, own_v, rates=rates)
     return _write_back((w, m, v), (own, own_m, own_v))

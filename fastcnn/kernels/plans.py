@@ -57,15 +57,17 @@ def _make(problem: Problem, implementation: Implementation) -> Plan:
     run, pack = implementation.load(problem.operation), None
     if implementation.transforms:
         run = _tracing(run, problem)
-    if problem.operation in ("conv2d", "conv2d_input_grad"):
+    if problem.device == "cpu" and problem.operation in ("conv2d", "conv2d_input_grad"):
         pack = implementation.packer()
     return Plan(problem, implementation, run, implementation.workspace(problem), pack)
 
 
 @lru_cache(maxsize=_KEPT)
-def _plan(operation: str, geometry: Geometry, dtype: str, in_force: str, algorithm: str) -> Plan:
-    problem = Problem(operation, geometry, dtype, in_force)
-    if algorithm == "auto" and _chooser is not None:
+def _plan(
+    operation: str, geometry: Geometry, dtype: str, in_force: str, algorithm: str, device: str
+) -> Plan:
+    problem = Problem(operation, geometry, dtype, in_force, device)
+    if algorithm == "auto" and _chooser is not None and device == "cpu":
         return _make(problem, _chooser(problem))
     return _make(problem, choose(problem, algorithm))
 
@@ -112,18 +114,26 @@ def _prescribed_plan(problem: Problem, implementation: Implementation) -> Plan:
     return _make(problem, implementation)
 
 
-def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto") -> Plan:
+def plan(
+    operation: str,
+    geometry: Geometry,
+    dtype: str,
+    algorithm: str = "auto",
+    device: str = "cpu",
+) -> Plan:
     """The plan for an operation on a geometry, in the precision in force.
 
     Parameters
     ----------
     operation : str
-        A key of `selection.IMPLEMENTATIONS`.
+        A key of `selection.IMPLEMENTATIONS` or `ON_CUDA`.
     geometry : Conv2dGeometry, Pool2dGeometry, DenseGeometry or Extent
     dtype : str
         "float32" or "float64".
     algorithm : str
         "auto" or a name from the operation's list.
+    device : str
+        "cpu" or "cuda".
 
     Raises
     ------
@@ -133,10 +143,11 @@ def plan(operation: str, geometry: Geometry, dtype: str, algorithm: str = "auto"
     in_force = precision.current()
     prescribed = _prescribed.get()
     if prescribed is not None and prescribed[0] == operation:
-        return _prescribed_plan(Problem(operation, geometry, dtype, in_force), prescribed[1])
+        problem = Problem(operation, geometry, dtype, in_force, device)
+        return _prescribed_plan(problem, prescribed[1])
     if not isinstance(algorithm, str):  # an unhashable one would fail in the cache
-        choose(Problem(operation, geometry, dtype, in_force), algorithm)  # raises
-    return _plan(operation, geometry, dtype, in_force, algorithm)
+        choose(Problem(operation, geometry, dtype, in_force, device), algorithm)  # raises
+    return _plan(operation, geometry, dtype, in_force, algorithm, device)
 
 
 def replay_conditions() -> str | None:

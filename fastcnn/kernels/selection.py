@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class Problem:
     geometry: Geometry
     dtype: str
     precision: str = "float32"
+    device: str = "cpu"
 
     @property
     def itemsize(self) -> int:
@@ -37,7 +38,8 @@ class Problem:
     def __str__(self) -> str:
         known = vars(self.geometry).items()
         fields = (f"{name}={value}" for name, value in known if not name.startswith("_"))
-        return f"{self.operation} {self.dtype} {' '.join(fields)}"
+        on = "" if self.device == "cpu" else f" {self.device}"
+        return f"{self.operation} {self.dtype}{on} {' '.join(fields)}"
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,61 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
 }
 
 
+def _on_cuda(name: str, module: str) -> Implementation:
+    """An implementation for arrays on a GPU; its file states its refusals, cost and workspace.
+
+    The refusals depend on the precision in force as well. A portable one serves everything, at
+    the highest cost.
+    """
+
+    def ask(question: str) -> Any:
+        return getattr(import_module(f"fastcnn.kernels.cuda.{module}"), question)
+
+    def supports(problem: Problem) -> str | None:
+        if name == "portable":
+            return None
+        settled = problem.operation, problem.geometry, problem.itemsize, problem.precision
+        return ask("refusal")(*settled)
+
+    def cost(problem: Problem) -> float:
+        if name == "portable":
+            return inf
+        return ask("cost")(problem.operation, problem.geometry, problem.itemsize)
+
+    def workspace(problem: Problem) -> int:
+        if name == "portable":
+            return 0
+        return ask("workspace")(problem.operation, problem.geometry, problem.itemsize)
+
+    return Implementation(name, f"cuda.{module}", supports, cost, workspace)
+
+
+# Operations on arrays that live on a GPU.
+ON_CUDA: dict[str, list[Implementation]] = {
+    "conv2d": [_on_cuda("portable", "conv")],
+    "conv2d_input_grad": [_on_cuda("portable", "conv")],
+    "conv2d_weight_grad": [_on_cuda("portable", "conv")],
+    "conv2d_bias_grad": [_on_cuda("portable", "sums")],
+    **{
+        name: [_on_cuda("portable", module)]
+        for module, names in {
+            "pool": (
+                "max_pool2d", "max_pool2d_grad", "relu_max_pool2d", "relu_max_pool2d_grad",
+                "mask_to_indices", "mask_to_input",
+            ),
+            "elements": ("relu", "relu_grad", "sigmoid", "sigmoid_grad", "tanh", "tanh_grad"),
+            "softmax": ("softmax", "softmax_grad"),
+            "dense": ("dense", "dense_input_grad", "dense_weight_grad"),
+            "sums": ("dense_bias_grad",),
+            "loss": [name for name, (first, *_) in IMPLEMENTATIONS.items()
+                     if first.module == "cpu.loss"],
+            "update": ("sgd_step", "momentum_step", "adam_step"),
+        }.items()
+        for name in names
+    },
+}  # fmt: skip
+
+
 def trace(text: str) -> None:
     """Print one line to standard error if FASTCNN_VERBOSE=1."""
     if os.environ.get("FASTCNN_VERBOSE", "0") not in ("", "0"):
@@ -275,7 +332,8 @@ def choose(problem: Problem, algorithm: Any = "auto") -> Implementation:
     """
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, but got {algorithm!r}")
-    candidates = IMPLEMENTATIONS[problem.operation]
+    lists = IMPLEMENTATIONS if problem.device == "cpu" else ON_CUDA
+    candidates = lists[problem.operation]
     if algorithm != "auto":
         for candidate in candidates:
             if candidate.name == algorithm:

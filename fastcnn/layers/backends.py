@@ -7,7 +7,7 @@ from types import ModuleType
 from fastcnn import functional
 from fastcnn.arguments import one_of
 
-BACKENDS = ("auto", "cpu", "reference")
+BACKENDS = ("auto", "cpu", "cuda", "reference")
 
 
 def check_backend(backend: str) -> str:
@@ -20,9 +20,9 @@ def operations(backend: str) -> ModuleType:
 
     Parameters
     ----------
-    backend : {"auto", "cpu", "reference"}
-        "auto" and "cpu" are `fastcnn.functional`, "reference" is `fastcnn.reference`, which has
-        the same names and is imported only here.
+    backend : {"auto", "cpu", "cuda", "reference"}
+        "auto", "cpu" and "cuda" are `fastcnn.functional`, where arrays decide; "reference" is
+        `fastcnn.reference`, which has the same names and is imported only here.
 
     Raises
     ------

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fastcnn.functional.devices import to_device, to_host
+
 from .backends import check_backend, operations
 from .dtypes import expect_dtype, float_dtype
 from .initializers import Initializer, draw
@@ -30,8 +32,10 @@ class Layer:
     ----------
     dtype : "float32" or "float64"
         Type of parameters, inputs, outputs and gradients; nothing is converted silently.
-    backend : {"auto", "cpu", "reference"}
-        "auto" and "cpu" compute on Numba kernels, "reference" in plain NumPy.
+    backend : {"auto", "cpu", "cuda", "reference"}
+        "auto" and "cpu" compute on Numba kernels, "cuda" on the GPU, "reference" in plain NumPy.
+        With "cuda" the parameters live on the GPU, NumPy arrays that come in are moved there, and
+        what comes out stays there (`fastcnn.to_host`).
     name : str, optional
         Shown by `Sequential.summary`.
 
@@ -127,6 +131,10 @@ class Layer:
             self.dtype = wanted
         if backend is not None:
             self.backend = check_backend(backend)
+            move = to_device if backend == "cuda" else to_host
+            for name, array in self.parameters.items():
+                self.parameters.create(name, move(array))
+                self.gradients[name] = move(self.gradients[name])
         if self.activation_layer is not None:
             self.activation_layer.configure(dtype=dtype, backend=backend)
 
@@ -154,9 +162,13 @@ class Layer:
             rng = np.random.default_rng(self.seed)
         for name, shape in shapes.items():
             values = draw(self._initializers[name], shape, shapes["weight"], rng)
-            self.parameters.create(name, values.astype(self.dtype))
-            self.gradients[name] = np.zeros(shape, self.dtype)
+            self.parameters.create(name, self._moved(values.astype(self.dtype)))
+            self.gradients[name] = self._moved(np.zeros(shape, self.dtype))
         self.built = True
+
+    def _moved(self, array: Any) -> Any:
+        """An array where this layer computes: on the GPU for the backend "cuda"."""
+        return to_device(array) if self.backend == "cuda" else array
 
     def expect_same_parameters(
         self, shapes: dict[str, tuple[int, ...]], input_shape: Shape
@@ -236,7 +248,7 @@ class Layer:
         """As `backward`, but from the gradient with respect to `forward_linear`'s output."""
         self._expect_kept()
         dz = expect_dtype(dz, "dy", self.dtype, type(self).__name__)
-        return self._backward(dz, self._kept, input_grad)
+        return self._backward(self._moved(dz), self._kept, input_grad)
 
     def forget(self) -> None:
         """Drop what the last forward pass kept for `backward`."""
@@ -255,7 +267,7 @@ class Layer:
         if not self.built:
             single = self.input_rank is not None and x.ndim == self.input_rank - 1
             self.build(x.shape if x.ndim and not single else (None, *x.shape))
-        return x
+        return self._moved(x)
 
     def _expect_kept(self) -> None:
         if self._kept is None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fastcnn.arguments import one_of, pair, whole
 from fastcnn.functional.conv import PackedWeight, conv2d_with_relu
+from fastcnn.functional.devices import is_on_device
 from fastcnn.geometry import Conv2dGeometry, conv2d_geometry
 
 from .activations import activation_layer
@@ -141,7 +142,7 @@ class Conv2D(Layer):
         The live array can be changed in place by whoever holds it: it is compared, every time,
         with what was packed.
         """
-        if self.backend == "reference":
+        if self.backend == "reference" or is_on_device(w):
             return w
         if self._packed is None or not self._packed.holds(w):
             self._packed = PackedWeight(w)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcnn.arguments import one_of, whole
+from fastcnn.functional.devices import reshaped, shared
 
 from .activations import activation_layer
 from .base import Array, Layer, Shape
@@ -85,7 +86,7 @@ class Dense(Layer):
     def _forward(self, x: Any, training: bool) -> tuple[Array, Any]:
         b = self.parameters.get("bias")
         if self.bias == "shared" and b is not None:
-            b = np.broadcast_to(b, (self.units,))
+            b = shared(b, self.units)
         return self.ops.dense(x, self.parameters["weight"], b), x
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
@@ -93,6 +94,6 @@ class Dense(Layer):
         self.gradients["weight"] = ops.dense_weight_grad(kept, dy)
         if self.use_bias:
             # All outputs share one bias: every element of dy is an image of that one output.
-            column = dy.reshape(-1, 1) if self.bias == "shared" else dy
+            column = reshaped(dy, (-1, 1)) if self.bias == "shared" else dy
             self.gradients["bias"] = ops.dense_bias_grad(column)
         return ops.dense_input_grad(dy, self.parameters["weight"]) if input_grad else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastcnn.functional.devices import reshaped
+
 from .base import Array, Layer, Shape, features
 
 
@@ -23,12 +25,13 @@ class Flatten(Layer):
         if x.ndim == 0:
             raise ValueError("x must have a batch axis, (N, ...), but got a single number")
         # A view where memory allows, as PyTorch's layer gives; `functional.flatten` copies.
-        return x.reshape(self.output_shape(x.shape)), x.shape
+        shape = tuple(x.shape)
+        return reshaped(x, self.output_shape(shape)), shape
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
         expected = self.output_shape(kept)
-        if dy.shape != expected:
+        if tuple(dy.shape) != expected:
             raise ValueError(
                 f"dy must have shape {expected} (for an input of shape {kept}), but got {dy.shape}"
             )
-        return dy.reshape(kept) if input_grad else None
+        return reshaped(dy, kept) if input_grad else None

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.functional.devices import assign, to_host
+
 Array = np.ndarray
 
 
@@ -46,13 +48,13 @@ class Parameters(MutableMapping[str, Array]):
 
     def __setitem__(self, name: str, values: Any) -> None:
         array = self[name]
-        values = np.asarray(values)
+        values = to_host(values)
         refusal = difference(array, values)
         if refusal:
             raise (TypeError if "type" in refusal else ValueError)(
                 f"parameter {name!r} of {self._owner}: {refusal}"
             )
-        array[...] = values
+        assign(array, values)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a layer's parameters cannot be deleted")

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.arguments import whole
+from fastcnn.functional.devices import is_on_device, taken, to_device
 from fastcnn.layers.dtypes import expect_dtype
 
 from .callbacks import Callback
 from .history import History
+from .losses import Figure
 from .progress import progress_of
 
 if TYPE_CHECKING:
@@ -27,27 +29,38 @@ class RunningMeans:
     def __init__(self) -> None:
         self._images = 0
         self._sums: dict[str, float] = {}
+        # Figures on a GPU: reading one means waiting for it.
+        self._unread: list[tuple[int, Mapping[str, Figure]]] = []
 
-    def add(self, images: int, figures: Mapping[str, float]) -> None:
+    def add(self, images: int, figures: Mapping[str, Figure]) -> None:
         """Add the means over a batch of so many images."""
         self._images += images
-        for name, mean in figures.items():
-            self._sums[name] = self._sums.get(name, 0.0) + images * mean
+        self._unread.append((images, figures))
 
     def logs(self) -> dict[str, float]:
         """The means by name."""
+        for images, figures in self._unread:
+            for name, mean in figures.items():
+                self._sums[name] = self._sums.get(name, 0.0) + images * float(mean)
+        self._unread.clear()
         return {name: total / self._images for name, total in self._sums.items()}
 
 
 def check_data(network: Sequential, x: Any, y: Any) -> tuple[Array, Array]:
     """Images and labels as arrays, equally many and at least one; TypeError, ValueError else."""
-    x = np.asarray(expect_dtype(x, "x", network.dtype, type(network).__name__))
-    y = np.asarray(y)
+    x = expect_dtype(x, "x", network.dtype, type(network).__name__)
+    x = to_device(x) if network.backend == "cuda" else x if is_on_device(x) else np.asarray(x)
+    y = y if is_on_device(y) else np.asarray(y)
     if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
         raise ValueError(f"x and y must be equally long, but got shapes {x.shape} and {y.shape}")
     if len(x) == 0:
         raise ValueError(f"x holds no images: shape {x.shape}")
     return x, y
+
+
+def rows_of(array: Any, numbers: Array) -> Any:
+    """The rows of these numbers, gathered where the array is."""
+    return taken(array, to_device(numbers) if is_on_device(array) else numbers)
 
 
 def batches(images: int, batch_size: int | None) -> Iterator[slice]:
@@ -112,7 +125,7 @@ def fit(
             means = RunningMeans()
             for number, part in enumerate(batches(len(x), batch_size)):
                 chosen = order[part]
-                means.add(len(chosen), network.train_on_batch(x[chosen], y[chosen]))
+                means.add(len(chosen), network._step(rows_of(x, chosen), rows_of(y, chosen)))
                 for watcher in watchers:
                     watcher.on_train_batch_end(number, means.logs())
             logs = means.logs()

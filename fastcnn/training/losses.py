@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastcnn.arguments import one_of
+from fastcnn.functional.devices import (
+    count_right,
+    is_on_device,
+    one_hot,
+    reshaped,
+    to_device,
+    to_host,
+)
 from fastcnn.layers import Layer, Sigmoid, Softmax
 from fastcnn.layers.backends import operations
 
@@ -25,6 +34,32 @@ _FUSES_WITH: dict[str, type[Layer] | None] = {
 def check_loss(loss: str | None) -> str | None:
     """Return `loss` if it is None or a known name; ValueError otherwise."""
     return None if loss is None else one_of(loss, "loss", _FUSES_WITH)
+
+
+class LossOnDevice:
+    """A loss that has not been waited for; `float` waits."""
+
+    def __init__(self, loss: Any) -> None:
+        self._loss = loss
+
+    def __float__(self) -> float:
+        return float(to_host(self._loss))
+
+
+class AccuracyOnDevice:
+    """An accuracy, as `accuracy` has it, that has not been waited for; `float` waits."""
+
+    def __init__(self, right: Any, shape: tuple[int, ...]) -> None:
+        self._right, self._shape = right, shape
+
+    def __float__(self) -> float:
+        rows, answers, other_rows = (int(n) for n in to_host(self._right))
+        one_answer = len(self._shape) == 2 and self._shape[1] > 1 and other_rows == 0
+        return rows / self._shape[0] if one_answer else answers / prod(self._shape)
+
+
+# float(figure) is its value.
+Figure = float | LossOnDevice | AccuracyOnDevice
 
 
 @dataclass(frozen=True)
@@ -83,6 +118,8 @@ class BoundLoss:
         ValueError
             If a label of a cross-entropy is not from 0 to 1, or no class.
         """
+        if is_on_device(y):
+            return self._targets_on_device(y, outputs_shape, dtype)
         y = np.asarray(y)
         if y.dtype.kind not in "biuf":
             raise TypeError(f"labels must be numbers or bools, but got {y.dtype}")
@@ -105,14 +142,44 @@ class BoundLoss:
             )
         return y.astype(dtype, copy=False)
 
-    def value(self, z: Array, p: Array, y: Array) -> float:
+    def _targets_on_device(self, y: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+        """As `targets`; the numbers themselves are not looked at, which would mean waiting."""
+        kind = str(y.dtype).removeprefix("torch.")
+        whole = "int" in kind
+        if self.name == "categorical_cross_entropy" and whole:
+            return one_hot(reshaped(y, (shape[0],)), shape[1], dtype)
+        if kind != dtype.name:
+            raise TypeError(f"labels on a GPU must be {dtype} or class numbers, but got {kind}")
+        return reshaped(y, shape) if shape == (*y.shape, 1) else y
+
+    def placed(self, targets: Array, outputs: Any) -> Any:
+        """What `targets` gave, where the outputs are: on a GPU class numbers are rows."""
+        if not is_on_device(outputs) or is_on_device(targets):
+            return targets
+        if targets.dtype.kind == "f":
+            return to_device(targets)
+        classes = outputs.shape[1]
+        bad = (targets < 0) | (targets >= classes)
+        if bad.any():
+            raise ValueError(
+                f"labels must be in 0..{classes - 1}, but got {targets[bad][0]} (y[{bad.argmax()}])"
+            )
+        dtype = str(outputs.dtype).removeprefix("torch.")
+        return one_hot(to_device(targets.astype(np.int64)), classes, dtype)
+
+    def value(self, z: Array, p: Array, y: Array) -> Figure:
         """The mean loss of logits z and outputs p = activation(z)."""
         if self.from_logits:
-            return float(getattr(self.ops, f"{self.name}_with_logits")(z, y))
-        return float(getattr(self.ops, self.name)(p, y))
+            loss = getattr(self.ops, f"{self.name}_with_logits")(z, y)
+        else:
+            loss = getattr(self.ops, self.name)(p, y)
+        return LossOnDevice(loss) if is_on_device(loss) else float(loss)
 
-    def figures(self, z: Array, p: Array, y: Array) -> dict[str, float]:
-        """The mean loss of logits z and outputs p = activation(z), and the accuracy if any."""
+    def figures(self, z: Array, p: Array, y: Array) -> dict[str, Figure]:
+        """The mean loss of logits z and outputs p = activation(z), and the accuracy if any.
+
+        Figures of arrays on a GPU stay there until `float` is asked of them.
+        """
         logs = {"loss": self.value(z, p, y)}
         return logs | {"accuracy": accuracy(p, y)} if self.has_accuracy else logs
 
@@ -123,12 +190,14 @@ class BoundLoss:
         return getattr(self.ops, f"{self.name}_grad")(p, y)
 
 
-def accuracy(p: Array, y: Array) -> float:
+def accuracy(p: Array, y: Array) -> Figure:
     """The part of the images whose outputs p answer the targets y rightly.
 
     One output: p >= 0.5 means 1; several: the largest is the answer. Several outputs that answer
     several yes-or-no questions (targets with other than one 1 per row) count each by itself.
     """
+    if is_on_device(p):
+        return AccuracyOnDevice(count_right(p, y), tuple(p.shape))
     if y.dtype.kind in "iu":
         right = p.argmax(axis=1) == y
     elif p.ndim == 2 and p.shape[1] > 1 and np.all(y.sum(axis=1) == 1):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import one_of, real
+from fastcnn.functional.devices import zeros
 from fastcnn.functional.update import adam_rates
 from fastcnn.layers.backends import operations
 
@@ -57,7 +58,7 @@ class Optimizer:
             use one optimizer per layer, or names that tell the layers apart.
         gradients : mapping of str to ndarray
             The same names, shapes and types.
-        backend : {"auto", "cpu", "reference"}
+        backend : {"auto", "cpu", "cuda", "reference"}
             Who computes the step.
 
         Raises
@@ -76,7 +77,7 @@ class Optimizer:
         ops = operations(backend)
         for name, w in parameters.items():
             if name not in self.state:
-                self.state[name] = tuple(np.zeros_like(w) for _ in range(self._memory))
+                self.state[name] = tuple(zeros(w.shape, w.dtype, w) for _ in range(self._memory))
             for kept in self.state[name]:
                 if kept.shape != w.shape or kept.dtype != w.dtype:
                     raise ValueError(

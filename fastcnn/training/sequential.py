@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fastcnn.functional.devices import joined, part
 from fastcnn.layers import Layer
 
 from . import fitting
 from .callbacks import Callback
 from .history import History
-from .losses import BoundLoss, check_loss
+from .losses import BoundLoss, Figure, check_loss
 from .optimizers import SGD, Optimizer, optimizer_of
 from .stack import Stack
 from .step_plans import StepPlans
@@ -38,7 +39,7 @@ class Sequential(Stack):
         For the initial parameters of layers without a seed of their own.
     dtype : "float32" or "float64", optional
         For all layers, whatever they were made with.
-    backend : {"auto", "cpu", "reference"}, optional
+    backend : {"auto", "cpu", "cuda", "reference"}, optional
         Likewise.
     name : str, optional
         Shown by `summary`.
@@ -113,10 +114,10 @@ class Sequential(Stack):
             raise ValueError("the network has no loss: pass loss= to Sequential or to compile()")
         return BoundLoss(self.loss, self._activation(), self.backend)
 
-    def _losses_and_backward(self, x: Any, y: Any) -> dict[str, float]:
+    def _losses_and_backward(self, x: Any, y: Any) -> dict[str, Figure]:
         loss = self.bound_loss()
         z, p = self._forward(x, training=True)
-        targets = loss.targets(y, p.shape, self.dtype)
+        targets = loss.placed(loss.targets(y, tuple(p.shape), self.dtype), p)
         figures = loss.figures(z, p, targets)
         self._backward_parameters(loss, loss.gradient(z, p, targets))
         return figures
@@ -149,9 +150,8 @@ class Sequential(Stack):
         """
         plan = self._plans.find(self, x, y)
         figures = None if plan is None else plan.run(x, y, all_figures=False)
-        if figures is None:
-            figures = self._losses_and_backward(x, y)
-        return figures["loss"], self.gradients()
+        found = self._losses_and_backward(x, y) if figures is None else figures
+        return float(found["loss"]), self.gradients()
 
     def compile(self, optimizer: str | Optimizer | None = None, loss: str | None = None) -> None:
         """Set optimizer and loss; None leaves what there is."""
@@ -165,6 +165,10 @@ class Sequential(Stack):
 
         Without an optimizer it is the documents' plain gradient descent, `SGD()`.
         """
+        return {name: float(figure) for name, figure in self._step(x, y).items()}
+
+    def _step(self, x: Any, y: Any) -> Mapping[str, Figure]:
+        """`train_on_batch` without waiting for a GPU."""
         if self.optimizer is None:
             self.optimizer = SGD()
         plan = self._plans.find(self, x, y)
@@ -172,9 +176,9 @@ class Sequential(Stack):
         if plan is not None and figures is not None:
             plan.update(self.optimizer, self._parameters)
             return figures
-        figures = self._losses_and_backward(x, y)
+        found = self._losses_and_backward(x, y)
         self.optimizer.step(self.parameters(), self.gradients(), self.backend)
-        return figures
+        return found
 
     def fit(
         self,
@@ -242,9 +246,10 @@ class Sequential(Stack):
         """
         x = self._accept(x)
         parts = [
-            self.forward(x[part], training=False) for part in fitting.batches(len(x), batch_size)
+            self.forward(part(x, rows), training=False)
+            for rows in fitting.batches(len(x), batch_size)
         ]
-        return np.concatenate(parts) if parts else self.forward(x, training=False)
+        return joined(parts) if parts else self.forward(x, training=False)
 
     def evaluate(self, x: Any, y: Any, batch_size: int | None = None) -> dict[str, float]:
         """Mean "loss" over all images and, for outputs that are probabilities, "accuracy".
@@ -254,7 +259,8 @@ class Sequential(Stack):
         x, y = fitting.check_data(self, x, y)
         loss = self.bound_loss()
         means = fitting.RunningMeans()
-        for part in fitting.batches(len(x), batch_size):
-            z, p = self._forward(x[part], training=False)
-            means.add(len(p), loss.figures(z, p, loss.targets(y[part], p.shape, self.dtype)))
+        for rows in fitting.batches(len(x), batch_size):
+            z, p = self._forward(part(x, rows), training=False)
+            targets = loss.placed(loss.targets(part(y, rows), tuple(p.shape), self.dtype), p)
+            means.add(len(p), loss.figures(z, p, targets))
         return means.logs()

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastcnn.arguments import shape_of
+from fastcnn.functional.devices import to_host
 from fastcnn.layers import Layer
 from fastcnn.layers.base import Shape
 from fastcnn.layers.dtypes import expect_dtype
@@ -125,7 +126,7 @@ class Stack:
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters: `0.weight`, `0.bias`, ..., by position in `layers`."""
-        return {name: array.copy() for name, array in self.parameters().items()}
+        return {name: np.array(to_host(array)) for name, array in self.parameters().items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Copy parameters in.
@@ -143,7 +144,7 @@ class Stack:
 
         Errors are those of `fastcnn.training.save_weights`.
         """
-        weights.save_weights(path, self.parameters())
+        weights.save_weights(path, self.state_dict())
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Copy parameters in from a .npz or .safetensors file.

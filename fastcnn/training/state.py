@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.functional.devices import assign, to_host
 from fastcnn.layers import Layer
 from fastcnn.layers.parameters import difference
 
@@ -24,7 +25,7 @@ def flat(layers: Sequence[Layer], attribute: str) -> dict[str, Array]:
 
 def load(parameters: Mapping[str, Array], state: Mapping[str, Any]) -> None:
     """Copy `state` into the live arrays; all of it or, with a ValueError, nothing."""
-    arrays = {name: np.asarray(values) for name, values in state.items()}
+    arrays = {name: to_host(values) for name, values in state.items()}
     problems = [f"missing {name}" for name in parameters if name not in arrays]
     problems += [f"unexpected {name}" for name in arrays if name not in parameters]
     for name in parameters:
@@ -34,4 +35,4 @@ def load(parameters: Mapping[str, Array], state: Mapping[str, Any]) -> None:
     if problems:
         raise ValueError(f"the state does not fit this network: {'; '.join(problems)}")
     for name, array in parameters.items():
-        array[...] = arrays[name]
+        assign(array, arrays[name])

@@ -62,7 +62,7 @@ class StepPlan:
             self.y = targets.copy() if targets.dtype.kind == "f" else np.empty(p.shape, p.dtype)
             if not self._put(targets):
                 raise _Unrepeatable
-            value = self.loss.value(z, p, self.y)
+            value = float(self.loss.value(z, p, self.y))
             if not tape.launches:
                 raise _Unrepeatable  # the reference computes, or nothing is compiled
             # where a loss's last launch puts its mean (kernels/cpu/loss.py)
@@ -134,7 +134,7 @@ class StepPlan:
             gradients[name] = array.copy()
         logs = {"loss": self._value()}
         if all_figures and self.loss.has_accuracy:
-            logs["accuracy"] = accuracy(self.p, targets)
+            logs["accuracy"] = float(accuracy(self.p, targets))
         return logs
 
     def update(self, optimizer: Optimizer, parameters: Mapping[str, Array]) -> None:
@@ -195,6 +195,8 @@ class StepPlans:
             return None
         where = conditions()
         if where is None or not network.built or x.size == 0:
+            return None
+        if any(layer.backend == "cuda" for layer in network._every):
             return None
         if not all(map(as_made, network._every)):
             return None

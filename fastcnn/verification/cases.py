@@ -23,6 +23,7 @@ from zlib import crc32
 
 import numpy as np
 
+import fastcnn
 from fastcnn import functional, reference
 from fastcnn.kernels import plans
 from fastcnn.kernels.selection import Implementation
@@ -36,13 +37,17 @@ Array = np.ndarray
 _MOVES = 4
 
 
-def run(operation: Operation, function: Callable[..., Any], call: Call) -> list[Array]:
+def run(
+    operation: Operation, function: Callable[..., Any], call: Call, device: str = "cpu"
+) -> list[Array]:
     """The results of a call: what it returns, or the arguments that it changes in place."""
     args = [a.copy() if i in operation.updated else a for i, a in enumerate(call.args)]
+    if device == "cuda":
+        args = [fastcnn.to_device(a) if isinstance(a, np.ndarray) else a for a in args]
     result = function(*args, **call.options)
     if operation.updated:
-        return [args[i] for i in operation.updated]
-    return [np.asarray(r) for r in (result if isinstance(result, tuple) else (result,))]
+        result = tuple(args[i] for i in operation.updated)
+    return [fastcnn.to_host(r) for r in (result if isinstance(result, tuple) else (result,))]
 
 
 def _distance(got: Sequence[Array], want: Sequence[Array]) -> float:
@@ -136,7 +141,7 @@ class Case:
         """Relative error of results, and what else is wrong with them."""
         return self.truth.judge(got, bound)
 
-    def answer(self, implementation: Implementation) -> list[Array]:
+    def answer(self, implementation: Implementation, device: str = "cpu") -> list[Array]:
         """What an implementation makes of it. CannotServe if it does not support the problem."""
         function = getattr(functional, self.operation.name)
         # Memory that is freed here is what the function is likely to be given for its result: an
@@ -144,4 +149,4 @@ class Case:
         for w in self.truth.want:
             np.full(w.shape, np.nan, self.dtype)
         with plans.only(self.operation.name, implementation):
-            return run(self.operation, function, self.truth.call)
+            return run(self.operation, function, self.truth.call, device)

@@ -10,9 +10,9 @@ from zlib import crc32
 import numpy as np
 
 import fastcnn
-from fastcnn.arguments import whole
+from fastcnn.arguments import one_of, whole
 from fastcnn.kernels import plans
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation
+from fastcnn.kernels.selection import IMPLEMENTATIONS, ON_CUDA, Implementation
 from fastcnn.verification import problems as named
 from fastcnn.verification.cases import Array, Case
 from fastcnn.verification.operations import DATA, OPERATIONS, Operation
@@ -35,15 +35,17 @@ QUICK = ("seeds", "small_images", "odd", "pooling", "dense", "elementwise")
 _DRAWS_PER_CASE = 50
 
 
-def _examine(case: Case, implementation: Implementation, threads: Sequence[int], row: Row) -> None:
-    """Run one case on every number of threads and enter it in the row."""
+def _examine(
+    case: Case, implementation: Implementation, threads: Sequence[int], device: str, row: Row
+) -> None:
+    """Run one case on every number of threads, or twice on a GPU, and enter it in the row."""
     results: list[list[Array]] = []
     error, message = 0.0, ""
     at, bound = threads[0], case.bound(implementation)
     for n in threads:
         fastcnn.set_num_threads(n)
         try:
-            got = case.answer(implementation)
+            got = case.answer(implementation, device)
             found, text = case.judge(got, bound)
         except plans.CannotServe:
             return
@@ -124,6 +126,7 @@ def compare(
     seed: int = 0,
     batch: int = 1,
     precision: str = "float32",
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Report:
     """Run implementations against the float64 reference.
@@ -152,6 +155,8 @@ def compare(
         Images that problems of suites are scaled down to.
     precision : str
         As in `fastcnn.precision`.
+    device : "cpu" or "cuda"
+        Where. On a GPU there is one number of threads, and every case runs twice.
     progress : callable, optional
         Called with (done, total, operation) after every case.
 
@@ -166,11 +171,16 @@ def compare(
         One name in the place of a list.
     ValueError
         A name that does not exist, with the nearest that does; a number out of range.
+    CudaUnavailable
+        Without the CUDA extra, a driver or a GPU, for device="cuda".
     NothingToCompare
         A ValueError: the names together leave nothing.
     """
+    lists = {"cpu": IMPLEMENTATIONS, "cuda": ON_CUDA}[one_of(device, "device", ("cpu", "cuda"))]
+    if device == "cuda":
+        fastcnn.to_device(np.zeros(1))  # raises where there is none
     names = _checked("operation", operations, list(IMPLEMENTATIONS))
-    listed = dict.fromkeys(i.name for name in names for i in IMPLEMENTATIONS[name])
+    listed = dict.fromkeys(i.name for name in names for i in lists[name])
     algorithms = _checked("implementation", implementations, list(listed))
     chosen = _checked("suite", suites, list(named.suites()))
     dtypes = _checked("dtype", dtypes, ("float32", "float64"))
@@ -182,13 +192,13 @@ def compare(
         fixed = {name: [c for c in found if OPERATIONS[name].takes(c[0])] for name in names}
         cases = 0
     before = fastcnn.get_num_threads()
-    threads = tuple(dict.fromkeys(threads or (1, before)))
-    report = Report(seed, threads, precision)
+    counts = (1, 1) if device == "cuda" else tuple(dict.fromkeys(threads or (1, before)))
+    report = Report(seed, counts, precision)
     finished, total = 0, sum(max(cases, len(fixed[name])) for name in names)
     try:
         with fastcnn.precision(precision):
             for name in names:
-                candidates = [i for i in IMPLEMENTATIONS[name] if i.name in algorithms]
+                candidates = [i for i in lists[name] if i.name in algorithms]
                 rows = {(i.name, d): Row(name, i.name, d) for i in candidates for d in dtypes}
                 share = max(cases, len(fixed[name]))
                 draws = _cases_of(OPERATIONS[name], fixed[name], rows, cases, seed)
@@ -200,7 +210,7 @@ def compare(
                         for i in candidates:
                             row = rows[i.name, dtype]
                             if done < len(fixed[name]) or row.cases < cases:
-                                _examine(case, i, threads, row)
+                                _examine(case, i, counts, device, row)
                 report.rows += [row for row in rows.values() if row.cases]
                 finished += share
     finally:

@@ -139,7 +139,8 @@ class TestByName:
 
 class TestThreads:
     def test_a_problem_does_not_know_them(self):
-        assert [f.name for f in fields(Problem)] == ["operation", "geometry", "dtype", "precision"]
+        known = ["operation", "geometry", "dtype", "precision", "device"]
+        assert [f.name for f in fields(Problem)] == known
 
     def test_the_choice_does_not_depend_on_them(self):
         before = fastcnn.get_num_threads()

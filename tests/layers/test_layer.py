@@ -178,7 +178,7 @@ def test_backends_are_chosen_by_name():
     assert Conv2D(1, 3).ops is functional
     assert Conv2D(1, 3, backend="cpu").ops is functional
     assert Conv2D(1, 3, backend="reference").ops is reference
-    with pytest.raises(ValueError, match="'auto', 'cpu', 'reference', but got 'gpu'"):
+    with pytest.raises(ValueError, match="'auto', 'cpu', 'cuda', 'reference', but got 'gpu'"):
         Dense(1, backend="gpu")
     with pytest.raises(TypeError, match="dtype must be 'float32' or 'float64'"):
         Dense(1, dtype="int32")

@@ -116,10 +116,19 @@ def _types() -> Any:
     return types
 
 
+@cache
+def _driver() -> Any:
+    require_package()
+    from cuda.bindings import driver as functions
+
+    return functions
+
+
 # What kernel files import in place of the package, which is then imported with the first kernel
 # that is compiled, and not with the file.
 cuda: Any = _Later(_cuda)
 types: Any = _Later(_types)
+driver: Any = _Later(_driver)
 
 
 class Helper:
@@ -375,7 +384,7 @@ class Program:
 
     def handle(self, shared: int) -> Any:
         """The loaded kernel for the current device, with so much dynamic shared memory allowed."""
-        driver, device = _driver(), current_device()
+        device = current_device()
         arch = architecture(device)
         if arch not in self._loaded:
             made = driver.cuLibraryLoadData(self.cubin(arch), [], [], 0, [], [], 0)
@@ -418,7 +427,7 @@ class Launch:
 
     def run(self, stream: int) -> None:
         checked(
-            *_driver().cuLaunchKernel(
+            *driver.cuLaunchKernel(
                 self._function, *self._grid, self._threads, 1, 1, self._shared, stream,
                 self._address, 0,
             )
@@ -506,13 +515,6 @@ def _resolve(kind: str, meanings: dict[str, Any]) -> str:
 # The driver: contexts, devices, streams.
 
 
-@cache
-def _driver() -> Any:
-    from cuda.bindings import driver
-
-    return driver
-
-
 class CudaError(RuntimeError):
     """A call of the CUDA driver failed; says why in its words."""
 
@@ -520,8 +522,8 @@ class CudaError(RuntimeError):
 def checked(status: Any, *results: Any) -> Any:
     """The results of a driver call; CudaError unless it succeeded."""
     if int(status):
-        _, name = _driver().cuGetErrorName(status)
-        _, text = _driver().cuGetErrorString(status)
+        _, name = driver.cuGetErrorName(status)
+        _, text = driver.cuGetErrorString(status)
         raise CudaError(f"{name.decode()}: {text.decode()}")
     return results[0] if len(results) == 1 else results
 
@@ -531,7 +533,6 @@ _thread = local()
 
 def current_device() -> Any:
     """The device whose context is current in this thread, which is made so where none is."""
-    driver = _driver()
     if not getattr(_thread, "ready", False):
         require_device()
         if not int(checked(*driver.cuCtxGetCurrent())):
@@ -542,8 +543,8 @@ def current_device() -> Any:
 
 @cache
 def _attribute(device: int, name: str) -> int:
-    attribute = getattr(_driver().CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
-    return checked(*_driver().cuDeviceGetAttribute(attribute, device))
+    attribute = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+    return checked(*driver.cuDeviceGetAttribute(attribute, device))
 
 
 def architecture(device: Any) -> Arch:

@@ -1,0 +1,135 @@
+"""Device memory in the order of a stream: allocating and freeing it never waits for the device.
+
+Numba's own device arrays wait for the whole device when they are freed. These come from a pool of
+the driver's, are freed in the order of the stream that they were made for, and are handed out as
+Numba device arrays. Within `Arena.replaying` they come from memory that an arena keeps, always the
+same for the same sequence of allocations: what a captured graph needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastcnn.kernels.cuda import target
+from fastcnn.kernels.cuda.target import checked, driver
+
+# Bytes beyond which the pool gives memory back to the driver: never.
+_KEEP_ALL = 2**64 - 1
+
+
+@cache
+def _pool(device: int) -> Any:
+    """One pool for each device."""
+    properties = driver.CUmemPoolProps()
+    properties.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+    properties.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+    properties.location.id = device
+    pool = checked(*driver.cuMemPoolCreate(properties))
+    keep = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+    checked(*driver.cuMemPoolSetAttribute(pool, keep, driver.cuuint64_t(_KEEP_ALL)))
+    return pool
+
+
+class Memory:
+    """Some bytes on the device, freed with this object, after what its stream has been given."""
+
+    def __init__(self, nbytes: int, stream: int) -> None:
+        self.stream = stream
+        pool = _pool(int(target.current_device()))
+        made = driver.cuMemAllocFromPoolAsync(max(nbytes, 1), pool, stream)
+        self.pointer = int(checked(*made))
+
+    def __del__(self) -> None:
+        # At the interpreter's end the driver frees everything by itself.
+        if hasattr(self, "pointer") and not sys.is_finalizing():
+            with suppress(Exception):
+                driver.cuMemFreeAsync(self.pointer, self.stream)
+
+
+class _Described:
+    """Memory with a shape and type, as numba.cuda.as_cuda_array reads it; holds it alive."""
+
+    def __init__(self, memory: Memory, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.memory = memory
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (memory.pointer, False),
+            "version": 3,
+            "strides": None,
+            "stream": memory.stream or None,
+        }
+
+
+class Arena:
+    """The memory of one sequence of allocations, kept from its first run for all others."""
+
+    def __init__(self) -> None:
+        self._kept: list[Any] = []
+        self._next = 0
+
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Within a `with` block, hand out the same arrays as in the blocks before, in order."""
+        token = _arena.set(self)
+        self._next = 0
+        try:
+            yield
+        finally:
+            _arena.reset(token)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+        """The next array; RuntimeError if the sequence is not that of the first run."""
+        if self._next == len(self._kept):
+            self._kept.append(_new(shape, dtype, stream))
+        array = self._kept[self._next]
+        self._next += 1
+        if tuple(array.shape) != shape or array.dtype != dtype:
+            raise RuntimeError(f"a replayed step allocates {shape} where it had {array.shape}")
+        return array
+
+
+_arena: ContextVar[Arena | None] = ContextVar("fastcnn_arena", default=None)
+
+
+def _new(shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+    if target.simulated():
+        return target.cuda.device_array(shape, dtype)
+    memory = Memory(prod(shape) * dtype.itemsize, stream)
+    return target.cuda.as_cuda_array(_Described(memory, shape, dtype), sync=False)
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
+    """A Numba device array, contiguous, its contents undefined."""
+    target.require_device()
+    arena = _arena.get()
+    return _new(shape, dtype, stream) if arena is None else arena.take(shape, dtype, stream)
+
+
+def pointer_of(array: Any) -> int:
+    """The address of the first element of a Numba device array."""
+    return int(array.__cuda_array_interface__["data"][0] or 0)
+
+
+def write(array: Any, values: np.ndarray, stream: int) -> None:
+    """Copy host values (C order) into a Numba device array; returns once they have been read."""
+    if target.simulated():
+        array.copy_to_device(values)
+    elif values.nbytes:
+        place = pointer_of(array)
+        checked(*driver.cuMemcpyHtoDAsync(place, values.ctypes.data, values.nbytes, stream))
+
+
+def read(pointer: int, values: np.ndarray, stream: int) -> None:
+    """Copy from the device into a host array (C order), once the stream has come that far."""
+    if values.nbytes:
+        checked(*driver.cuMemcpyDtoHAsync(values.ctypes.data, pointer, values.nbytes, stream))
+        checked(*driver.cuStreamSynchronize(stream))

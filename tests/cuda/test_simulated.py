@@ -1,0 +1,49 @@
+"""The portable kernels in Numba's simulator: no GPU, tiny shapes, a process of their own."""
+
+from tests.cuda.conftest import needs_extra, simulate
+
+pytestmark = needs_extra
+
+# Strides, dilations, groups and paddings that differ from side to side, and plain ones; windows
+# that overlap, that leave cells out, and that hang over the end.
+PROBLEMS = (
+    "n2c2h5w4k3r3s2",
+    "n1c4h5w4k6r2st2x1p1x0x1x2d1x2g2",
+    "n1c1h6r2",
+    "n1c2h5w6r3s2st2x1p1x1x0x1",
+    "n1c1h7r3s2st2x3p1x1x0x0d2x1ceil",
+    "n1c1h5r2st3p1x0x1x0",
+    "n3i5o4",
+    "3x5",
+    "2x3x2",
+)
+
+
+def test_every_operation_is_the_references():
+    """Of the whole table, in both types, with every kind of data, twice with the same bits."""
+    assert simulate("operations", *PROBLEMS).splitlines() == ["right", "not compared: nothing"]
+
+
+def test_masks_gradients_and_hostile_numbers_are_the_cpus_to_the_bit():
+    assert simulate("same_bits").split() == ["same"]
+
+
+def test_arrays_decide_the_device():
+    """What comes out is where the arrays are; host and device are never mixed or moved silently."""
+    assert simulate("devices").splitlines() == [
+        "device array",
+        "mixed devices: w is a NumPy array, but the arrays before it are on a CUDA device "
+        "(Numba device arrays); nothing is moved silently: use fastcnn.to_device(w)",
+        "mixed devices: w is on a CUDA device (FakeCUDAArray), but the arrays before it are NumPy "
+        "arrays; nothing is moved silently: use fastcnn.to_host(w)",
+        "mixed devices: mask is a NumPy array, but the arrays before it are on a CUDA device "
+        "(Numba device arrays); nothing is moved silently: use fastcnn.to_device(mask)",
+        "x is a strided array on the device; pass a contiguous copy of it (C order), which fastcnn "
+        "does not make behind your back",
+        "w and velocity share memory, and both are changed: pass a copy, velocity.copy()",
+    ]
+
+
+def test_a_network_trains_as_on_the_cpu():
+    """Two steps of Adam through every kind of layer: losses, accuracy and parameters."""
+    assert simulate("training").split() == ["same"]
