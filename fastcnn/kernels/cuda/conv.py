@@ -36,8 +36,8 @@ from fastcnn.kernels.cuda.indices import (
 from fastcnn.kernels.cuda.indices import THREADS as BLOCK
 from fastcnn.kernels.cuda.target import cuda, kernel, real
 
-# Filters per thread: 8 accumulators and 8 weights at a time leave room for two blocks.
-FILTERS = 8
+# Filters per thread: with 8, the addresses of the weights take the registers of a second block.
+FILTERS = 4
 # Threads of a block that adds up one weight.
 SUMMING = 128
 # Blocks that the weight gradient is split into at the least: several for each multiprocessor of a
@@ -55,7 +55,7 @@ _GEOMETRY = (
 )
 
 
-# Two blocks per multiprocessor: without the bound one architecture is given 155 registers.
+# Two blocks per multiprocessor: without the bound one architecture takes more registers.
 @kernel(
     f"real* x, real* w, real* b, real* y, int64 b_filter, int64 b_pixel, {_GEOMETRY}",
     threads=BLOCK, blocks_per_sm=2,
