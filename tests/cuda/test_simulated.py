@@ -1,5 +1,7 @@
 """The portable kernels in Numba's simulator: no GPU, tiny shapes, a process of their own."""
 
+import json
+
 from tests.cuda.conftest import needs_extra, simulate
 
 pytestmark = needs_extra
@@ -47,3 +49,12 @@ def test_arrays_decide_the_device():
 def test_a_network_trains_as_on_the_cpu():
     """Two steps of Adam through every kind of layer: losses, accuracy and parameters."""
     assert simulate("training").split() == ["same"]
+
+
+def test_the_check_for_a_gpu_is_rehearsed(tmp_path):
+    """Every part of the one command that the simulator can run, runs, and says so in its JSON."""
+    found = json.loads(simulate("rehearsal", tmp_path / "cuda.json"))
+    assert found["device"] == {"name": "simulator"}
+    assert found["compare"]["pass"]
+    assert found["tests"] == found["sanitizer"] == {"skipped": "a rehearsal"}
+    assert {row["operation"] for row in found["times"]} == {"forward", "dx", "dw"}
