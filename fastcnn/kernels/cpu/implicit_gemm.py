@@ -136,11 +136,11 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 
 
 # Measured on one core of a Zen 5 machine, float32, least squares of relative errors over all layers
-# of the suites, with their images and with one: FLOP/s of whole tiles; elements copied for B, of
-# the result and of the weights per second; seconds of the smallest call and of each part. All
+# of the suites, with their images and with one: FLOP/s of whole tiles; elements copied for B (at
+# strides above 2 gathered), of the result and of the weights per second; seconds of the smallest call and of each part. All
 # layers take 0.7 to 2.4 times what they say together, nine of ten 0.8 to 1.6 times.
 TILE_FLOPS = 193e9
-COPIED = 4.7e9
+COPIED, GATHERED = 4.7e9, 0.7e9
 STORED = 2.5e9
 PACKED = 1.8e9
 CALL = 9e-6
@@ -163,7 +163,8 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
         copied = taken  # vectors of more than two rows: packed tap by tap
     else:
         copied = min(taken, 2 * prod(source))  # into planes, with a halo
-    seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied / COPIED + prod(result) / STORED
+    rate = GATHERED if forward and g.stride[1] > 2 else COPIED
+    seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied / rate + prod(result) / STORED
     return CALL + parts * PART + itemsize / 4 * (seconds + prod(g.weight_shape) / PACKED)
 
 

@@ -214,10 +214,11 @@ def conv2d_weight_grad(
 
 
 # Measured as in implicit_gemm.py, on a Zen 5 core in float32: FLOP/s of whole tiles; elements of
-# the tiles' pixels and of dW per second; seconds of the smallest call. All but three small layers
+# the tiles' pixels (of strides above 2 they are gathered) and of dW per second; seconds of the
+# smallest call. All but three small layers
 # take half to twice what they say together.
 TILE_FLOPS = 210e9
-TAKEN = 3.7e9
+TAKEN, GATHERED = 3.7e9, 1.2e9
 STORED = 0.7e9
 CALL = 5.5e-6
 
@@ -229,7 +230,8 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     whole = tile_rows * blocks_of(filters, tile_rows)
     taken = taps * blocks_of(filters, FILTERS) + filters * blocks_of(taps, TASK_TAPS)
     pixels = g.groups * g.N * g.P * g.Q
-    seconds = pixels * (2 * whole * taps / TILE_FLOPS + taken / TAKEN)
+    rate = TAKEN if g.stride[1] <= 2 else GATHERED
+    seconds = pixels * (2 * whole * taps / TILE_FLOPS + taken / rate)
     return CALL + itemsize / 4 * (seconds + g.groups * filters * taps / STORED)
 
 

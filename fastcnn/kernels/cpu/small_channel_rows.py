@@ -128,9 +128,9 @@ class Copy:
     columns, residues, sizes : ndarray
         What `copy_rows` takes by these names.
     taps : ndarray
-        Offset of each tap into the copy, in the order (c, s, r): neighbours share lines.
-    joined : bool
-        Which of the two forms it is.
+        Offsets of taps into the copy, ascending: neighbours share lines.
+    order : ndarray
+        Their numbers (c, s, r).
     pitch, size : int
         Elements of a row, and of the whole copy.
     """
@@ -139,7 +139,7 @@ class Copy:
     residues: np.ndarray
     sizes: np.ndarray
     taps: np.ndarray
-    joined: bool
+    order: np.ndarray
     pitch: int
     size: int
 
@@ -198,9 +198,9 @@ def copy_of(sweep: Sweep, rows: int, itemsize: int, joined: bool) -> Copy:
     of_r = np.searchsorted(residues, r % sh) * plane + r // sh * pitch
     taps = (np.arange(sweep.C) * channel)[:, np.newaxis, np.newaxis] + of_s[:, np.newaxis] + of_r
     sizes = (sweep.C, sweep.H, sweep.W, sh, sw, sweep.left, pitch, plane, lanes)
-    return Copy(
-        columns, residues, np.array(sizes), taps.reshape(-1), joined, pitch, sweep.C * channel
-    )
+    taps = taps.reshape(-1)
+    order = np.argsort(taps)
+    return Copy(columns, residues, np.array(sizes), taps[order], order, pitch, sweep.C * channel)
 
 
 def vector_starts(length: int, lanes: int) -> np.ndarray:

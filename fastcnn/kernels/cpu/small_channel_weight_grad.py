@@ -35,7 +35,14 @@ from fastcnn.kernels.cpu.small_channel_rows import (
     copy_size,
     forward,
 )
-from fastcnn.kernels.cpu.small_channel_sweep import CYCLE, copying, per_image
+from fastcnn.kernels.cpu.small_channel_sweep import (
+    CYCLE,
+    JOINED,
+    SPLIT,
+    copying,
+    forms_of,
+    per_image,
+)
 from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, products
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
@@ -44,9 +51,16 @@ from fastcnn.kernels.cpu.units import known_unit
 # adding up the lanes of a tile takes as long as 6 vectors. 24 and 128 were up to 15 % slower.
 UNIT_VECTORS = 64
 # Bytes of a unit's copied rows at the most.
-UNIT_BYTES = 128 << 10
+UNIT_BYTES = 320 << 10
 # Tasks that keep a few threads busy.
 TASKS = 8
+
+# Measured as in small_channel_sweep.py: FLOP/s of whole tiles, elements of dy per second, seconds of
+# a tile's sums over its lanes, and of the smallest call.
+TILE_FLOPS = 195e9
+READ = 12e9
+SUMS = 20e-9
+CALL = 4.2e-6
 
 
 @kernel
@@ -119,26 +133,44 @@ def _repeated(offsets: np.ndarray, multiple: int) -> np.ndarray:
     return np.pad(offsets, (0, -len(offsets) % multiple), mode="edge")
 
 
-def _unit(sweep: Sweep, itemsize: int) -> tuple[bool, int, int]:
+def _unit(sweep: Sweep, itemsize: int) -> tuple[str, int, int]:
     """Form of the copy, rows and images of a unit."""
     lanes = known_unit().lanes(itemsize)
-    joined = sweep.Q % lanes != 0 and copy_size(sweep, 1, lanes, True) * itemsize <= UNIT_BYTES
-    vectors = per_image(sweep, sweep.P, lanes, joined)
-    rows = even(sweep.P, max(1, sweep.P * UNIT_VECTORS // max(UNIT_VECTORS, vectors)))
-    while rows > 1 and copy_size(sweep, rows, lanes, joined) * itemsize > UNIT_BYTES:
-        rows = even(sweep.P, rows - 1)
-    images = 1
-    if rows == sweep.P:
-        fitting = UNIT_BYTES // (copy_size(sweep, rows, lanes, joined) * itemsize)
-        images = max(1, min(sweep.N, fitting, UNIT_VECTORS // vectors))
-    return joined, rows, images
+    found = []
+    for form in forms_of(sweep, lanes):
+        if form == SPLIT:
+            continue  # a tile would load as often as it multiplies
+        joined = form == JOINED
+        rows = sweep.P * UNIT_VECTORS // max(UNIT_VECTORS, per_image(sweep, sweep.P, lanes, form))
+        rows = even(sweep.P, max(1, rows))
+        while rows > 1 and copy_size(sweep, rows, lanes, joined) * itemsize > UNIT_BYTES:
+            rows = even(sweep.P, rows - 1)
+        images, vectors = 1, per_image(sweep, rows, lanes, form)
+        if rows == sweep.P:
+            fitting = UNIT_BYTES // (copy_size(sweep, rows, lanes, joined) * itemsize)
+            images = max(1, min(sweep.N, fitting, UNIT_VECTORS // vectors))
+        seconds = _unit_seconds(sweep, rows, images, itemsize, form) / (rows * images)
+        found.append((seconds, form, rows, images))
+    return min(found)[1:]
+
+
+def _unit_seconds(sweep: Sweep, rows: int, images: int, itemsize: int, form: str) -> float:
+    """Seconds of a unit: whole tiles multiplied, their lanes added up, x copied."""
+    lanes, (filters, some_taps) = known_unit().lanes(itemsize), PRODUCTS[known_unit().name]
+    tiles = blocks_of(sweep.K, filters) * blocks_of(sweep.C * sweep.R * sweep.S, some_taps)
+    vectors = images * per_image(sweep, rows, lanes, form)
+    seconds = 2 * tiles * filters * some_taps * vectors * lanes / TILE_FLOPS * itemsize / 4
+    seconds += itemsize / 4 * images * rows * sweep.Q * sweep.K / READ
+    copied = images * copied_vectors(sweep, rows, lanes, form == JOINED) * copying(sweep)
+    return seconds + copied * CYCLE + tiles * SUMS
 
 
 @lru_cache(maxsize=256)
 def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
     unit, sweep = known_unit(), forward(g)
     lanes, (filters, some_taps) = unit.lanes(itemsize), PRODUCTS[unit.name]
-    joined, rows, images = _unit(sweep, itemsize)
+    form, rows, images = _unit(sweep, itemsize)
+    joined = form == JOINED
     copy = copy_of(sweep, rows, itemsize, joined)
     blocks = blocks_of(g.P, rows)
     units = blocks_of(g.N, images) * blocks
@@ -158,7 +190,7 @@ def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
     )
     return _Sums(
         copy, _repeated(copy.taps, some_taps), _repeated(np.arange(K) * plane, filters),
-        (row + steps).reshape(-1, 2), where, np.array(sizes), g.groups * spans, spans,
+        (row + steps).reshape(-1, 2), where[copy.order], np.array(sizes), g.groups * spans, spans,
         itemsize * (images * copy.size + c_size),
     )  # fmt: skip
 
@@ -186,26 +218,14 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return small_channel.refusal(operation, g, itemsize)
 
 
-# Measured as in small_channel.py: FLOP/s of whole tiles, seconds of a tile's sums over its lanes,
-# and of the smallest call.
-TILE_FLOPS = 170e9
-SUMS = 20e-9
-CALL = 4.2e-6
-
-
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     """Seconds on one core: whole tiles multiplied, their lanes added up, x copied."""
     if not g.N:
         return CALL
-    lanes, (filters, some_taps) = known_unit().lanes(itemsize), PRODUCTS[known_unit().name]
     sweep = forward(g)
-    joined, rows, images = _unit(sweep, itemsize)
-    blocks = g.groups * g.N * g.P / rows
-    vectors = blocks * per_image(sweep, rows, lanes, joined)
-    tiles = blocks_of(sweep.K, filters) * blocks_of(sweep.C * g.R * g.S, some_taps)
-    seconds = 2 * tiles * filters * some_taps * vectors * lanes / TILE_FLOPS * itemsize / 4
-    copied = blocks * copied_vectors(sweep, rows, lanes, joined) * copying(sweep)
-    return CALL + seconds + copied * CYCLE + blocks / images * tiles * SUMS
+    form, rows, images = _unit(sweep, itemsize)
+    units = g.groups * g.N * g.P / (rows * images)
+    return CALL + units * _unit_seconds(sweep, rows, images, itemsize, form)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
