@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.units import known_unit
 
-# Rows and vectors of three tiles for each unit, as many accumulators as its registers hold beside
+# Rows and vectors of four tiles for each unit, as many accumulators as its registers hold beside
 # the vectors loaded: many rows where they are many; few rows with more vectors where a layer has 6
 # filters or 9 taps, of which a tile of 14 rows would compute zeros.
 TILES = {

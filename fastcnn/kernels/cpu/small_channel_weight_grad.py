@@ -1,13 +1,13 @@
-"""The weight gradient of few channels: inner products over pixels, straight from dy.
+"""The weight gradient of few channels: inner products over pixels.
 
     dw[k, t] = sum over pixels (n, p, q) of dy[k, pixel] * x[t at pixel]        t = (c, r, s)
 
 Vectors run along the rows of dy; a tile holds vectors of partial sums for some filters and taps.
-Few taps would not pay for putting pixels into tiles first (gemm_weight_grad.py): both factors are
-read where they are, x from a padded copy of its rows (small_channel_rows.py).
+Few taps would not pay for putting pixels into tiles first: x is read from a padded copy of its rows
+(small_channel_rows.py), of which a tap is one offset, dy from a copy as it is.
 
-    task: some units, each of several images or some rows of one
-        the rows of x that the unit reads, padded
+    task: some units of one group, each of several images or some rows of one
+        the rows of x that the unit reads, padded; dy's, one behind the other
         for each panel of filters, for each panel of taps: C += sums over the unit's pixels
 
 Units are divided among tasks by the geometry alone, the tasks' parts are added in order: bits do
@@ -55,8 +55,8 @@ UNIT_BYTES = 320 << 10
 # Tasks that keep a few threads busy.
 TASKS = 8
 
-# Measured as in small_channel_sweep.py: FLOP/s of whole tiles, elements of dy per second, seconds of
-# a tile's sums over its lanes, and of the smallest call.
+# Measured as in small_channel_sweep.py: FLOP/s of whole tiles, elements of dy per second; seconds
+# of a tile's sums over its lanes, and of the smallest call.
 TILE_FLOPS = 195e9
 READ = 12e9
 SUMS = 20e-9
@@ -72,6 +72,9 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
     joined, spans, T = g[18] > 0, g[19], where.shape[0]
     group, part = divmod(task, spans)
     xs = np.empty(images * copied, x.dtype)
+    pitch, area = g[21], g[22]
+    scratch = np.empty(K * pitch + lanes, x.dtype)
+    ds = scratch[-(scratch.ctypes.data // scratch.itemsize) % lanes :]
     c = np.zeros(g[20], x.dtype)
     filter_panels, tap_panels = (K + filters - 1) // filters, (T + some_taps - 1) // some_taps
     for unit in range(part * span, min(units, (part + 1) * span)):
@@ -84,13 +87,19 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
                 xs, i * copied, x, (image + i) * groups + group, first, count, columns, residues,
                 copy,
             )  # fmt: skip
+        # dy is copied as well: the tiles then read neither beyond L2 nor across lines
+        for i in range(some):
+            for k in range(K):
+                source = dy[((((image + i) * groups + group) * K + k) * P + p0) * Q :]
+                target = ds[k * pitch + i * area :]
+                for j in range(n * Q):
+                    target[j] = source[j]
         runs, length = (some, n * Q) if joined else (some * n, Q)
-        dy0 = ((image * groups + group) * K * P + p0) * Q
         at_c = 0
         for k in range(filter_panels):
             for t in range(tap_panels):
                 products(
-                    runs, length // lanes, length % lanes, xs, 0, taps, t * some_taps, dy, dy0,
+                    runs, length // lanes, length % lanes, xs, 0, taps, t * some_taps, ds, 0,
                     planes, k * filters, places, c, at_c,
                 )  # fmt: skip
                 at_c += tile_size
@@ -176,8 +185,11 @@ def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
     units = blocks_of(g.N, images) * blocks
     tasks = blocks_of(TASKS, g.groups) if g.flops >= WORTH_SHARING else 1
     span = blocks_of(units, tasks)
-    spans, plane = blocks_of(units, span), g.P * g.Q
-    steps = np.arange(images)[:, np.newaxis, np.newaxis] * np.array((copy.size, g.K * plane))
+    spans = blocks_of(units, span)
+    # dy's copy begins with a whole vector for each image; filters an odd number of them apart
+    area = lanes * blocks_of(rows * g.Q, lanes)
+    pitch = lanes * (images * area // lanes | 1)
+    steps = np.arange(images)[:, np.newaxis, np.newaxis] * np.array((copy.size, area))
     row = np.arange(1 if joined else rows)[:, np.newaxis] * np.array((copy.pitch, g.Q))
     T, K = len(copy.taps), sweep.K
     where = (np.arange(sweep.C)[:, np.newaxis] * (g.R * g.S) + positions(g.R, g.S)).reshape(-1)
@@ -186,12 +198,12 @@ def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
     sizes = (
         *(g.N, g.groups, K, g.P, g.Q, g.stride[0], g.padding[0], images, rows, blocks, units),
         *(span, sweep.overlap, lanes, filters, some_taps, tile_size, copy.size, int(joined)),
-        *(spans, c_size),
+        *(spans, c_size, pitch, area),
     )
     return _Sums(
-        copy, _repeated(copy.taps, some_taps), _repeated(np.arange(K) * plane, filters),
+        copy, _repeated(copy.taps, some_taps), _repeated(np.arange(K) * pitch, filters),
         (row + steps).reshape(-1, 2), where[copy.order], np.array(sizes), g.groups * spans, spans,
-        itemsize * (images * copy.size + c_size),
+        itemsize * (images * copy.size + c_size + K * pitch + lanes),
     )  # fmt: skip
 
 
