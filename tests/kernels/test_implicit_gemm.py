@@ -16,11 +16,11 @@ on_vectors = pytest.mark.skipif(
 
 # More taps than a chunk, strides with and without gaps, groups, one pixel, one row of many pixels.
 CASES = [
-    ConvCase(2, 66, 13, 12, 9, 3, 3, 1, 1, 1, 1),
+    ConvCase(2, 130, 13, 12, 9, 3, 3, 1, 1, 1, 1),
     ConvCase(3, 5, 9, 10, 20, 3, 3, 2, 1, 1, 1),
     ConvCase(1, 8, 9, 10, 4, 1, 1, 3, 0, 1, 1),
     ConvCase(2, 24, 15, 14, 20, 3, 2, (2, 1), 2, 2, 4),
-    ConvCase(2, 300, 1, 1, 33, 1, 1, 1, 0, 1, 1),
+    ConvCase(2, 1100, 1, 1, 33, 1, 1, 1, 0, 1, 1),
     # read in place: the last tile would end beyond x; rows that a tile straddles
     ConvCase(3, 5, 9, 23, 14, 1, 1, 1, 0, 1, 1),
     ConvCase(2, 6, 11, 40, 22, 4, 3, 1, 0, (1, 2), 2),
@@ -31,7 +31,9 @@ CASES = [
     ConvCase(5, 17, 6, 30, 28, 3, 3, 1, 1, 1, 1),
     ConvCase(2, 20, 17, 70, 14, 5, 4, (2, 3), (3, 4), (1, 2), 1),
     # more rows than a task has, taps in several chunks of positions
-    ConvCase(1, 3, 30, 20, 600, 13, 9, 1, 5, 1, 1),
+    ConvCase(1, 16, 30, 20, 600, 13, 9, 1, 5, 1, 1),
+    # a strided gradient whose residues are cut into different numbers of tasks
+    ConvCase(2, 5, 41, 90, 16, 3, 3, 2, 1, 1, 1),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", FLOATS)
@@ -40,6 +42,23 @@ dtypes = pytest.mark.parametrize("dtype", FLOATS)
 def arrays(case, dtype, seed=5):
     rng = np.random.default_rng(seed)
     return [guarded(small_integers(rng, shape, dtype)) for shape in case.shapes]
+
+
+@on_vectors
+@cases
+@dtypes
+def test_equals_the_portable_kernel_on_integers(case, dtype):
+    """Chunks of channels and of positions, and parts of a gradient, at whose borders sums go on."""
+    g = geometry_of(case)
+    x, w, dy = arrays(case, dtype)
+    for operation, given, shape in (
+        ("conv2d", (x, w, None), g.output_shape), ("conv2d_input_grad", (dy, w), g.input_shape),
+    ):  # fmt: skip
+        want, out = np.empty(shape, dtype), Guarded(shape, dtype)
+        getattr(portable, operation)(g, *given, want)
+        getattr(implicit_gemm, operation)(g, *given, out.array)
+        out.assert_untouched_around()
+        np.testing.assert_array_equal(out.array, want)
 
 
 @on_vectors

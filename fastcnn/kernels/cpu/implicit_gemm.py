@@ -139,7 +139,7 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # of the suites, with their images and with one: FLOP/s of whole tiles; elements copied for B (at
 # strides above 2 gathered), of the result and of the weights per second; seconds of the smallest
 # call and of each part. All layers take 0.7 to 2.4 times what they say together, nine of ten 0.8 to
-# 1.6 times.
+# 1.4 times.
 TILE_FLOPS = 193e9
 COPIED, GATHERED = 4.7e9, 0.7e9
 STORED = 2.5e9

@@ -51,13 +51,10 @@ def _reached(taps, t0, t1, pieces, p0, p1, sizes):
 @kernel
 def _product_chunk(
     task, source, packed, all_taps, offsets, all_corners, panels, bias, relu, out, source_sizes,
-    out_sizes, parts,
+    out_sizes, parts, order,
 ):  # fmt: skip
     """Some blocks of pixels and some panels of one group of one part."""
-    part = 0
-    while task >= parts[part].tasks:
-        task -= parts[part].tasks
-        part += 1
+    part, task = order[task, 0], order[task, 1]
     s, sizes = parts[part], source_sizes[part]
     taps = all_taps[s.first_tap : s.first_tap + s.positions]
     corners = all_corners[s.first_corner : s.first_corner + s.corners]
@@ -183,5 +180,5 @@ def run(
     launch(
         _product_chunk, p.tasks, p.flops,
         source.reshape(-1), packed, p.taps, p.offsets, p.corners, p.panels, bias, relu,
-        out.reshape(-1), p.source_sizes, p.out_sizes, p.parts,
+        out.reshape(-1), p.source_sizes, p.out_sizes, p.parts, p.order,
     )  # fmt: skip
