@@ -267,6 +267,24 @@ class Emitter:
             width //= 2
         return vectors[0]
 
+    def total(self, vector):
+        """The sum over the lanes of a vector: its halves are added until one lane is left."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            halves = [self.pick(vector, vector, list(range(h, h + lanes))) for h in (0, lanes)]
+            vector = self.add(*halves)
+        return self.builder.extract_element(vector, ir.Constant(_LANE, 0))
+
+    def widened(self):
+        """An emitter of as many lanes in float64."""
+        return Emitter(self.context, self.builder, ir.DoubleType(), self.lanes)
+
+    def widen(self, vector):
+        """The same numbers in float64."""
+        kind = ir.VectorType(ir.DoubleType(), self.lanes)
+        return vector if vector.type == kind else self.builder.fpext(vector, kind)
+
     def add(self, a, b):
         return self.builder.fadd(a, b)
 

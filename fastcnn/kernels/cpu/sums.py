@@ -13,21 +13,21 @@ import numpy as np
 
 from fastcnn.geometry import Extent
 from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.plane_sums import plane_sum
 from fastcnn.kernels.cpu.threads import launch
 
 # Columns that one chunk adds up row by row: 4 KB of float64 sums stay in L1.
 _COLUMNS = 512
+# Elements of a task at the least, and tasks that keep a few threads evenly busy.
+TASK_ELEMENTS = 16384
+FEW_TASKS = 8
 
 
 @kernel
-def _planes_chunk(k, dy, db, n, filters, pixels):
-    """db[k]: all elements of filter k's planes."""
-    total = np.float64(0)  # a plain 0.0 gives way to float32 where Numba is turned off
-    for image in range(n):
-        plane = dy[(image * filters + k) * pixels :]
-        for i in range(pixels):
-            total += plane[i]
-    db[k] = total
+def _planes_chunk(task, dy, db, n, filters, pixels, some):
+    """db[k] for `some` filters k: all elements of the filter's planes."""
+    for k in range(task * some, min(filters, (task + 1) * some)):
+        db[k] = plane_sum(dy, k * pixels, filters * pixels, n, pixels)
 
 
 @kernel
@@ -53,7 +53,10 @@ def conv2d_bias_grad(geometry: Extent, dy: np.ndarray, db: np.ndarray) -> None:
     """db (K,) or (K, P, Q), written whole, from dy (N, K, P, Q)."""
     n, k, p, q = geometry.shape
     if db.ndim == 1:
-        launch(_planes_chunk, k, dy.size, dy.reshape(-1), db, n, k, p * q)
+        # Neighbours in memory, so that one task fetches what it reads next; few of them, so that
+        # threads are evenly busy.
+        some = max(1, min(k // FEW_TASKS, TASK_ELEMENTS // max(1, n * p * q)))
+        launch(_planes_chunk, -(-k // some), dy.size, dy.reshape(-1), db, n, k, p * q, some)
     else:
         sum_rows(n, k * p * q, dy, db)
 
