@@ -106,12 +106,29 @@ def test_refusals(options, reason):
     ("options", "reason"),
     [
         ((1, 1, 8, 8, 3, 2, 0, 1, False), "windows overlap"),
-        ((1, 1, 8, 8, 2, 2, 1, 1, False), "windows reach into padding or over the end"),
-        ((1, 1, 9, 8, 2, 2, 0, 1, True), "windows reach into padding or over the end"),
+        ((1, 1, 8, 8, 2, 2, 1, 1, False), "windows reach into padding"),
+        ((1, 1, 8, 3, 2, 2, 0, 1, True), "rows of one whole window fill no vector"),
     ],
 )
-def test_tiles_lie_side_by_side_inside(options, reason):
+def test_what_tiles_cannot_serve(options, reason):
     g = geometry_of(PoolCase(*options))
     with pytest.raises(ValueError, match=reason):
         plans.plan("max_pool2d", g, "float32", "tiles")
     assert plans.plan("max_pool2d", g, "float32").implementation.name == "windows"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("window", [1, 2])
+@pytest.mark.parametrize(("height", "width"), [(9, 8), (8, 9), (5, 5), (7, 67), (27, 27)])
+def test_tiles_that_hang_over_the_end(height, width, window, dtype):
+    """Rows and columns of fewer cells, whose maximum may be negative, -inf or NaN."""
+    case = PoolCase(3, 7, height, width, window, 2, 0, 1, True)
+    g, rng = geometry_of(case), np.random.default_rng(7)
+    assert choose(Problem("max_pool2d", g, dtype)).name == "tiles"
+    x = pooling_data(rng, case.input_shape, dtype)
+    x[0, 0], x[0, 1], x[0, 2] = -np.inf, np.nan, -1
+    _, mask = reference.max_pool2d(x, **case.options, return_mask=True)
+    dy = rng.standard_normal(mask.shape).astype(dtype)
+    dy[rng.random(mask.shape) < 0.2] = -0.0
+    bad = np.where(rng.random(mask.shape) < 0.3, np.uint8(1), mask)
+    assert assert_equal_in_every_bit(g, x, dy, [mask, bad]) >= 4

@@ -120,10 +120,11 @@ def run_grad(
 ) -> int:  # fmt: skip
     """Launch a gradient's chunk; returns how many mask entries name no cell of the input."""
     chunk, count, allowed, shape = prepared
-    strays = np.empty(g.N * g.C, np.int64)  # written whole, one number per plane
+    strays = np.zeros(count, np.int64)
     launch(
         chunk, count, g.bytes(dy.itemsize),
         dy.reshape(-1), mask.reshape(-1), passes.reshape(-1), dx.reshape(-1),
         allowed, strays, shape,
     )  # fmt: skip
-    return int(strays.sum())
+    # of one task without a sum, which takes a tenth of a small call
+    return int(strays[0]) if count == 1 else int(strays.sum())

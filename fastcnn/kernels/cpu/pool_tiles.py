@@ -1,4 +1,4 @@
-"""Max pooling and its gradient on vectors, for windows that lie side by side inside the image.
+"""Max pooling and its gradient on vectors, for windows that lie side by side.
 
     forward    Y[p, q] = max over (r, s) of X[p*sh + r, q*sw + s], M[p, q] = r*S + s
     gradient   dX[p*sh + r, q*sw + s] = dY[p, q] where M[p, q] = r*S + s, else 0
@@ -7,6 +7,8 @@
 That is the 2x2 window with stride 2 above all. A row of outputs is done in blocks of vectors, the
 last of which overlaps the one before: doing an output twice is harmless, and no row has a remainder
 that is done one by one. Every element of dX is written, in order, so nothing is cleared before.
+The last window of a row and of a column may hang over the end (ceil_mode): it has fewer cells, and
+the one of a row is done by itself.
 
 Strict comparisons and additions: results are those of pool.py, bit for bit.
 """
@@ -49,6 +51,22 @@ from fastcnn.kernels.cpu.vectors import (
 )
 
 
+@exact
+def _last_window(x, at, W, rows, columns, S, relu):
+    """Maximum and code of a window of which `rows` x `columns` cells lie in the image."""
+    best, where = x.dtype.type(-np.inf), np.int32(0)
+    if relu:
+        negative = x[at] < x.dtype.type(0)
+        best = x.dtype.type(0) if negative else x[at]
+        where = DEAD if negative else where
+    for r in range(rows):
+        for s in range(columns):
+            v = x[at + r * W + s]
+            if v > best or v != v:
+                best, where = v, np.int32(r * S + s)
+    return best, where
+
+
 @lru_cache(maxsize=64)
 def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
     """Compile for a window, its strides and the lanes that a row of outputs fills."""
@@ -58,13 +76,15 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
     @exact
     def max_tiles(task, x, y, mask, passes, g):
         H, W, P, Q = g[2], g[3], g[4], g[5]
+        whole = min(Q, W // sw)
         lowest, first = splat(x.dtype.type(-np.inf), lanes), splat(np.int32(0), lanes)
         zero, one = splat(x.dtype.type(0), lanes), splat(np.int32(1), lanes)
         dead = splat(DEAD, lanes)
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
             for p in range(P):
-                for block in range(0, Q, lanes):
-                    q = min(block, Q - lanes)
+                rows = min(R, H - p * sh)
+                for block in range(0, whole, lanes):
+                    q = min(block, whole - lanes)
                     best, where = lowest, first
                     if relu:
                         v = load_step(x, (plane * H + p * sh) * W + q * sw, sw, lanes)
@@ -73,17 +93,25 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
                     for r in range(R):
                         row = (plane * H + p * sh + r) * W
                         prefetch_to_read(x, row + ROWS_AHEAD * W + q * sw, span)
-                        for s in range(S):
-                            v = load_step(x, row + q * sw + s, sw, lanes)
-                            wins = beats(v, best)
-                            best = select(wins, v, best)
-                            where = select(wins, splat(np.int32(r * S + s), lanes), where)
+                        if r < rows:
+                            for s in range(S):
+                                v = load_step(x, row + q * sw + s, sw, lanes)
+                                wins = beats(v, best)
+                                best = select(wins, v, best)
+                                where = select(wins, splat(np.int32(r * S + s), lanes), where)
                     if relu:
                         none = equal(where, dead)
                         store(passes, (plane * P + p) * Q + q, select(none, first, one))
                         where = select(none, first, where)
                     store(y, (plane * P + p) * Q + q, best)
                     store(mask, (plane * P + p) * Q + q, where)
+                if whole < Q:
+                    at, to = (plane * H + p * sh) * W + whole * sw, (plane * P + p) * Q + whole
+                    value, code = _last_window(x, at, W, rows, W - whole * sw, S, relu)
+                    if relu:
+                        passes[to] = code != DEAD
+                        code = np.int32(0) if code == DEAD else code
+                    y[to], mask[to] = value, code
 
     return max_tiles
 
@@ -97,33 +125,45 @@ def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) ->
     @exact
     def max_tiles_grad(task, dy, mask, passes, dx, allowed, strays, g):
         H, W, P, Q = g[2], g[3], g[4], g[5]
+        whole = min(Q, W // sw)
         zero = splat(dy.dtype.type(0), lanes)
         none, dead = splat(np.int32(0), lanes), splat(DEAD, lanes)
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
-            strays[plane] = count_strays(mask, plane * P * Q, allowed)
+            strays[task] += count_strays(mask, plane * P * Q, allowed)
             for p in range(P):
-                for r in range(sh):
-                    row = (plane * H + p * sh + r) * W
-                    for block in range(0, Q, lanes):
-                        q = min(block, Q - lanes)
-                        prefetch_to_write(dx, row + ROWS_AHEAD * W + q * sw, span)
-                        code = load(mask, (plane * P + p) * Q + q, lanes)
-                        if relu:
-                            kept = load(passes, (plane * P + p) * Q + q, lanes)
-                            code = select(equal(kept, none), dead, code)
-                        # -0 becomes 0, as it does where it is added to a cleared array
-                        v = add(load(dy, (plane * P + p) * Q + q, lanes), zero)
-                        even = odd = zero
-                        if r < R:
-                            even = select(equal(code, splat(np.int32(r * S), lanes)), v, zero)
-                        if r < R and S == 2:
-                            odd = select(equal(code, splat(np.int32(r * S + 1), lanes)), v, zero)
-                        if sw == 1:
-                            store(dx, row + q, even)
-                        else:
-                            store_pairs(dx, row + 2 * q, even, odd)
-                    for w in range(sw * Q, W):
-                        dx[row + w] = 0
+                rows, row, out = min(sh, H - p * sh), (plane * H + p * sh) * W, (plane * P + p) * Q
+                for block in range(0, whole, lanes):
+                    q = min(block, whole - lanes)
+                    code = load(mask, out + q, lanes)
+                    if relu:
+                        kept = load(passes, out + q, lanes)
+                        code = select(equal(kept, none), dead, code)
+                    # -0 becomes 0, as it does where it is added to a cleared array
+                    v = add(load(dy, out + q, lanes), zero)
+                    for r in range(sh):
+                        if r < rows:
+                            to = row + r * W + sw * q
+                            prefetch_to_write(dx, to + ROWS_AHEAD * W, span)
+                            even = odd = zero
+                            if r < R:
+                                even = select(equal(code, splat(np.int32(r * S), lanes)), v, zero)
+                            if r < R and S == 2:
+                                odd = select(
+                                    equal(code, splat(np.int32(r * S + 1), lanes)), v, zero
+                                )
+                            if sw == 1:
+                                store(dx, to, even)
+                            else:
+                                store_pairs(dx, to, even, odd)
+                if sw * whole < W:
+                    for r in range(rows):
+                        for w in range(sw * whole, W):
+                            dx[row + r * W + w] = 0
+                if whole < Q:
+                    r, s = divmod(np.int64(mask[out + whole]), S)
+                    kept = not relu or passes[out + whole] != 0
+                    if kept and r < min(R, rows) and s < W - sw * whole:
+                        dx[row + r * W + sw * whole + s] += dy[out + whole]
             for i in range((plane * H + P * sh) * W, (plane + 1) * H * W):
                 dx[i] = 0
 
@@ -136,9 +176,16 @@ def refusal(operation: str, g: Pool2dGeometry, itemsize: int) -> str | None:
     reason = cannot_serve(g)
     if reason is None and max(g.R - sh, g.S - sw) > 0:
         reason = "windows overlap"
-    if reason is None and (top or left or g.P * sh > g.H or g.Q * sw > g.W):
-        reason = "windows reach into padding or over the end"
+    if reason is None and (top or left):
+        reason = "windows reach into padding"
+    if reason is None and _whole(g) < 2:
+        reason = "rows of one whole window fill no vector"
     return reason
+
+
+def _whole(g: Pool2dGeometry) -> int:
+    """Windows of a row that lie inside the image; there is one more at the most."""
+    return min(g.Q, g.W // g.stride[1])
 
 
 def cost(operation: str, g: Pool2dGeometry, itemsize: int) -> float:
@@ -153,12 +200,12 @@ def workspace(operation: str, g: Pool2dGeometry, itemsize: int) -> int:
 
 @lru_cache(maxsize=256)
 def _forward(g: Pool2dGeometry, relu: bool) -> tuple[Any, ...]:
-    return _max_chunk(widest(g.Q), g.R, g.S, *g.stride, relu), tasks(g), numbers(g)
+    return _max_chunk(widest(_whole(g)), g.R, g.S, *g.stride, relu), tasks(g), numbers(g)
 
 
 @lru_cache(maxsize=256)
 def _gradient(g: Pool2dGeometry, relu: bool) -> tuple[Any, ...]:
-    chunk = _max_grad_chunk(widest(g.Q), g.R, g.S, *g.stride, relu)
+    chunk = _max_grad_chunk(widest(_whole(g)), g.R, g.S, *g.stride, relu)
     return chunk, tasks(g), allowed_codes(g), numbers(g)
 
 

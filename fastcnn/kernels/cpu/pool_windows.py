@@ -157,7 +157,7 @@ def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int, relu: bool) -> A
         zero = splat(dy.dtype.type(0), _LANES)
         none, nowhere = splat(np.int32(0), few), splat(np.int32(_NOWHERE), few)
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
-            strays[plane] = count_strays(mask, plane * P * Q, allowed)
+            strays[task] += count_strays(mask, plane * P * Q, allowed)
             for i0 in range(0, rows, strip):
                 i1 = min(i0 + strip, rows)
                 for p in range(i0 - up, i1):
