@@ -160,10 +160,10 @@ def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) ->
                         for w in range(sw * whole, W):
                             dx[row + r * W + w] = 0
                 if whole < Q:
-                    r, s = divmod(np.int64(mask[out + whole]), S)
+                    row_of, s = divmod(np.int64(mask[out + whole]), S)
                     kept = not relu or passes[out + whole] != 0
-                    if kept and r < min(R, rows) and s < W - sw * whole:
-                        dx[row + r * W + sw * whole + s] += dy[out + whole]
+                    if kept and row_of < min(R, rows) and s < W - sw * whole:
+                        dx[row + row_of * W + sw * whole + s] += dy[out + whole]
             for i in range((plane * H + P * sh) * W, (plane + 1) * H * W):
                 dx[i] = 0
 
