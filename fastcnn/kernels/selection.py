@@ -195,6 +195,7 @@ _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 _INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad")
 _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transforms=True)
 _DEPTHWISE = _stated("depthwise", "cpu.depthwise")
+_DEPTHWISE_ACROSS = _stated("depthwise_across", "cpu.depthwise_across")
 _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
 _SMALL_CHANNEL_INPUT_GRAD = _stated("small_channel", "cpu.small_channel_input_grad")
 _FULL_CONVOLUTION = _stated("full_convolution", "cpu.small_channel_full")
@@ -205,12 +206,20 @@ _DENSE_SUMS = _stated("register_tiles", "cpu.dense_sums")
 _POOL_VECTORS = [_stated("tiles", "cpu.pool_tiles"), _stated("windows", "cpu.pool_windows")]
 
 IMPLEMENTATIONS: dict[str, list[Implementation]] = {
-    "conv2d": [_PORTABLE_CONV, _IMPLICIT_GEMM, _WINOGRAD, _DEPTHWISE, _SMALL_CHANNEL],
+    "conv2d": [
+        _PORTABLE_CONV,
+        _IMPLICIT_GEMM,
+        _WINOGRAD,
+        _DEPTHWISE,
+        _DEPTHWISE_ACROSS,
+        _SMALL_CHANNEL,
+    ],
     "conv2d_input_grad": [
         _PORTABLE_CONV,
         _IMPLICIT_GEMM,
         _WINOGRAD,
         _DEPTHWISE,
+        _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_INPUT_GRAD,
         _FULL_CONVOLUTION,
     ],
@@ -220,6 +229,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _INNER_WEIGHT_GRAD,
         _WINOGRAD_WEIGHT_GRAD,
         _DEPTHWISE,
+        _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_WEIGHT_GRAD,
     ],
     "conv2d_bias_grad": [_portable("cpu.sums", scratch=True)],
