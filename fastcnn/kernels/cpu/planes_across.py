@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from fastcnn.kernels.cpu.plane_rows import begin, literals
 from fastcnn.kernels.cpu.plane_sums import CACHE_LINE
 from fastcnn.kernels.cpu.simd import prefetch_line
-from fastcnn.kernels.cpu.stencil import Stencil, axes_of
+from fastcnn.kernels.cpu.stencil import Stencil, axes_of, forward_axis
 
 # Bytes of the pieces of rows that are put together to vectors: what every unit moves at once, and
 # within which it shuffles fastest.
@@ -264,8 +264,8 @@ def _across_dots_typer(
         emit = begin(context, builder, scratch, lanes)
         array, *starts = arguments[:4]
         pointers = [emit.at(emit.data(scratch, array), start) for start in starts]
-        numbers = literals(R, S, sh, sw, dh, dw)
-        axes = axes_of(*numbers, transposed=False, residues=0)
+        rows, columns, sh_, sw_, dh_, dw_ = literals(R, S, sh, sw, dh, dw)
+        axes = forward_axis(rows, sh_, dh_), forward_axis(columns, sw_, dw_)
         width, together = literals(S, across)
         emit_across_dots(emit, Stencil(*axes, width, 1), together, arguments[4:7], pointers)
         return context.get_dummy_value()
