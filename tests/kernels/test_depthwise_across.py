@@ -14,7 +14,7 @@ from fastcnn.kernels.selection import Problem, choose
 from tests.functional.operations import CONVOLUTIONS, FLOATS, convolve, geometry_of
 from tests.functional.test_conv import assert_exact
 from tests.geometries import ConvCase, seeds, small_integers, window_starts
-from tests.kernels.shorter_vectors import needs_longer_vectors, run_on_avx2
+from tests.kernels.shorter_vectors import UNITS, needs_longer_vectors, run_on
 
 UNIT = vector_unit()
 pytestmark = pytest.mark.skipif(UNIT is None, reason="no vector unit here, or nothing is compiled")
@@ -142,8 +142,8 @@ def test_small_planes_are_chosen_large_ones_not():
             assert choose(Problem(operation, geometry_of(case), "float32")).name == chosen
 
 
-# AVX2 has half as many registers and half the lanes.
-AVX2 = """
+# Half as many registers, and a half or a quarter of the lanes.
+SHORTER = """
 import numpy as np
 from fastcnn.kernels.cpu.units import vector_unit
 from tests.functional.operations import CONVOLUTIONS
@@ -160,8 +160,9 @@ print(vector_unit().name)
 
 
 @needs_longer_vectors
-def test_shorter_vectors():
-    run_on_avx2(AVX2)
+@pytest.mark.parametrize("unit", UNITS)
+def test_shorter_vectors(unit):
+    run_on(unit, SHORTER)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
