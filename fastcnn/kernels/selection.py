@@ -294,11 +294,20 @@ def _on_cuda(name: str, module: str) -> Implementation:
     return Implementation(name, f"cuda.{module}", supports, cost, workspace)
 
 
+# Convolutions: direct; on tiles in plain multiply-adds; on tensor cores in 3xTF32 and in TF32.
+# Which of them may serve is a matter of `precision`.
+_CONV_ON_CUDA = [
+    _on_cuda("portable", "conv"),
+    _on_cuda("implicit_gemm", "implicit_gemm"),
+    _on_cuda("tensor_gemm", "tensor_gemm"),
+    _on_cuda("tf32_gemm", "tf32_gemm"),
+]
+
 # Operations on arrays that live on a GPU.
 ON_CUDA: dict[str, list[Implementation]] = {
-    "conv2d": [_on_cuda("portable", "conv")],
-    "conv2d_input_grad": [_on_cuda("portable", "conv")],
-    "conv2d_weight_grad": [_on_cuda("portable", "conv")],
+    "conv2d": _CONV_ON_CUDA,
+    "conv2d_input_grad": _CONV_ON_CUDA,
+    "conv2d_weight_grad": _CONV_ON_CUDA,
     "conv2d_bias_grad": [_on_cuda("portable", "sums")],
     **{
         name: [_on_cuda("portable", module)]

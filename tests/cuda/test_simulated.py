@@ -26,6 +26,13 @@ def test_every_operation_is_the_references():
     assert simulate("operations", *PROBLEMS).splitlines() == ["right", "not compared: nothing"]
 
 
+def test_convolutions_on_tiles_are_the_references():
+    """Plain multiply-adds in tiles of shared memory; strides, groups, dilation, no whole tiles."""
+    found = simulate("tiles", "n2c8h3k9r2p1", "n1c18h5w4k16r2st2x1p1x0x1x2d1x2g2")
+    operations = "conv2d", "conv2d_input_grad", "conv2d_weight_grad"
+    assert found.splitlines() == [f"{operation} right" for operation in operations]
+
+
 def test_masks_gradients_and_hostile_numbers_are_the_cpus_to_the_bit():
     assert simulate("same_bits").split() == ["same"]
 

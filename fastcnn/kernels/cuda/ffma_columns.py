@@ -21,7 +21,7 @@ THREADS, ACROSS, ROWS, COLUMNS, LINE_A, LINE_B, ROW_GAP, COLUMN_GAP = (
     np.uint32(n) for n in (256, 16, 128, 128, 132, 132, 64, 64)
 )
 QUADS_DOWN, QUADS_ACROSS, MINE_DOWN, MINE_ACROSS = 2, 2, 8, 8
-COPIES_A, COPIES_B, SHARED_A, SHARED_B = 4, 4, 2112, 2112
+COPIES_A, COPIES_B, SHARED_A, SHARED_B, ALIGNMENT = 4, 4, 2112, 2112, 16
 
 PARAMETERS = """
     float32* a, float32* x, float32* b, float32* y, int32* taps, int32* pixels,
@@ -35,8 +35,8 @@ def _columns(
     a, x, b, y, taps, pixels, rows, row_tiles, depth, columns, plane, height, width,
     source_image, source_group, out_image, out_channel, mode,
 ):  # fmt: skip
-    tile_a = cuda.shared.array(SHARED_A, float32, alignment=16)
-    tile_b = cuda.shared.array(SHARED_B, float32, alignment=16)
+    tile_a = cuda.shared.array(SHARED_A, float32, alignment=ALIGNMENT)
+    tile_b = cuda.shared.array(SHARED_B, float32, alignment=ALIGNMENT)
     thread = uint32(cuda.threadIdx.x)
     down, across = uint32(thread // ACROSS), uint32(thread % ACROSS)
     group = int32(cuda.blockIdx.z)

@@ -83,14 +83,17 @@ class RegisterTile:
             "COPIES_B": self.columns * STEP // self.threads,
             "SHARED_A": 2 * STEP * (self.rows + PAD),
             "SHARED_B": 2 * STEP * (self.columns + PAD),
+            # Quads are read with one instruction; the simulator knows no alignment.
+            "ALIGNMENT": None if self is TINY else 16,
         }
         return {name: np.uint32(n) for name, n in words.items()} | counts
 
 
 LARGE = RegisterTile(16, 16, 2, 2)
 LOW = RegisterTile(16, 16, 1, 2)
-# For the simulator, where each thread is one of Python's.
-TINY = RegisterTile(2, 2, 1, 1)
+# For the simulator, where each thread is one of Python's. As many threads as rows and columns are
+# the fewest: each fetches one of either.
+TINY = RegisterTile(4, 4, 1, 1)
 
 # Placeholders.
 LINE_A, LINE_B, ROW_GAP, COLUMN_GAP = (np.uint32(n) for n in (132, 132, 64, 64))
