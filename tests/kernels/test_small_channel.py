@@ -51,32 +51,26 @@ def poisoned(rng, size, dtype, around=70):
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 @pytest.mark.parametrize("lowest", [-np.inf, 0])
 @pytest.mark.parametrize("cut", [0, 1])
-@pytest.mark.parametrize("jump", [0, 5])
-def test_tile_is_the_contract(dtype, number, lowest, cut, jump):
+def test_tile_is_the_contract(dtype, number, lowest, cut):
     """Equal on integers; what lies beyond the lanes, rows and arrays is not touched."""
-    if jump and not UNIT.mask_registers:
-        pytest.skip("vectors are split where masks have registers")
     (rows, width), lanes = TILES[UNIT.name][number], UNIT.lanes(np.dtype(dtype).itemsize)
     rng, depth, plane = np.random.default_rng(number), 5, 1000
     count, valid = lanes - cut, rows - cut
     a = poisoned(rng, (depth + 1) * rows, dtype)
     taps, starts = rng.integers(0, 90, depth), rng.integers(0, 50, width)
-    x = poisoned(rng, 140 + lanes + jump, dtype)
-    splits = rng.integers(1, lanes + 1, width)
-    vectors = np.stack([starts, 3 + np.arange(width) * (lanes + 2), splits], axis=1)
+    x = poisoned(rng, 140 + lanes, dtype)
+    vectors = np.stack([starts, 3 + np.arange(width) * (lanes + 2)], axis=1)
     y = np.full(7 + rows * plane, np.nan, dtype)
     expected = y.copy()
     panel = a[70:-70].reshape(depth + 1, rows)
-    lane = np.arange(count)
     for m in range(valid):
-        for start, place, split in vectors:
-            read = 70 + start + lane + np.where(lane < split, 0, jump)
-            total = panel[0, m] + panel[1:, m] @ x[read + taps[:, np.newaxis]]
+        for start, place in vectors:
+            rows_of_x = [x[70 + tap + start :][:count] for tap in taps]
+            total = panel[0, m] + panel[1:, m] @ np.array(rows_of_x)
             expected[7 + m * plane + place :][:count] = np.maximum(total, lowest)
     tile_product(
-        number, depth, a, 70, x, 70, jump, taps, vectors, 0, y, 7, plane, valid, count,
-        dtype(lowest),
-    )  # fmt: skip
+        number, depth, a, 70, x, 70, taps, vectors, 0, y, 7, plane, valid, count, dtype(lowest)
+    )
     np.testing.assert_array_equal(y, expected)
 
 
@@ -131,11 +125,11 @@ def assembly(cpu, triple, unit, shape, inner):
     element = llvm_type(types.float32)
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
-    signature = ir.FunctionType(ir.VoidType(), [integer] * 6 + [pointer] * 5 + [element])
+    signature = ir.FunctionType(ir.VoidType(), [integer] * 5 + [pointer] * 5 + [element])
     function = ir.Function(module, signature, "tile")
     builder = ir.IRBuilder(function.append_basic_block())
     emit = Emitter(None, builder, element, unit.lanes(4))
-    n, p, lowest = function.args[:6], function.args[6:11], function.args[11]
+    n, p, lowest = function.args[:5], function.args[5:10], function.args[10]
     if inner:
         sources = [
             [emit.at(p[i], o) for o in small_channel_tiles._numbers(emit, p[2], n[3], count)]
@@ -143,12 +137,12 @@ def assembly(cpu, triple, unit, shape, inner):
         ]
         small_channel_tiles.emit_products(emit, shape, n[0], n[1], n[2], p[3], *sources, p[4])
     else:
-        table = small_channel_tiles._numbers(emit, p[3], n[4], 3 * shape[1])
-        places = [tuple(table[i : i + 3]) for i in range(0, len(table), 3)]
+        table = small_channel_tiles._numbers(emit, p[3], n[4], 2 * shape[1])
+        places = list(zip(table[::2], table[1::2], strict=True))
+        least = emit.splat(lowest)
         small_channel_tiles.emit_tile(
-            emit, unit, shape, n[0], p[0], p[1], n[5], p[2], places, p[4], n[1], n[2], n[3],
-            emit.splat(lowest),
-        )  # fmt: skip
+            emit, shape, n[0], p[0], p[1], p[2], places, p[4], n[1], n[2], n[3], least
+        )
     builder.ret_void()
     return compiled(module, cpu, triple)
 
@@ -164,7 +158,6 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, number):
     inner = number == "products"
     shape = PRODUCTS[name] if inner else TILES[name][number]
     loops = inner_loops(assembly(cpu, triple, unit, shape, inner), multiply)
-    assert inner or len(loops) > unit.mask_registers  # of vectors that are split, and whole
     assert loops
     for loop in loops:
         found = [line for line in loop if re.match(multiply, line)]

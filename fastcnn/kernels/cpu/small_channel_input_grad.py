@@ -117,14 +117,14 @@ def _add_segment(
                 v0 = bases[n] + min(v, last)
                 if narrow:
                     tile_product(
-                        number, K, a, at_a, copied, 0, 0, planes, vectors, v0, t, y0, slots,
-                        valid, count, lowest,
+                        number, K, a, at_a, copied, 0, planes, vectors, v0, t, y0, slots, valid,
+                        count, lowest,
                     )  # fmt: skip
                 else:
                     x0 = (image * K * P + p) * Q
                     tile_product(
-                        number, K, a, at_a, dy, x0, 0, planes, vectors, v0, t, y0, slots, valid,
-                        count, lowest,
+                        number, K, a, at_a, dy, x0, planes, vectors, v0, t, y0, slots, valid, count,
+                        lowest,
                     )  # fmt: skip
         end = h1
         if p + n < p1:
@@ -213,9 +213,8 @@ def _taps(g: Conv2dGeometry, itemsize: int) -> _Taps:
     narrow = lanes > g.Q
     starts = vector_starts(g.Q, lanes)
     row = np.arange(some_rows)[:, np.newaxis]
-    read, belong = row * (lanes if narrow else g.Q) + starts, row * pitch + starts
-    table = np.stack([read, belong, np.full_like(read, lanes)], axis=-1)
-    vectors, bases = vectors_of(table.reshape(-1, 3), len(starts))
+    pairs = np.stack([row * (lanes if narrow else g.Q) + starts, row * pitch + starts], axis=-1)
+    vectors, bases = vectors_of(pairs.reshape(-1, 2), len(starts))
     planes = np.arange(g.K) * (some_rows * lanes if narrow else g.P * g.Q)
     places, place_starts = _places(g, margin)
     segments = max(1, min(blocks_of(FEW_TASKS, g.N), g.H // LEAST_ROWS))

@@ -36,21 +36,17 @@ def pack_panels(a, w, w0, row_step, places, bias, b0, tiles):
 
 @kernel
 def tile_product(
-    number, depth, a, a0, x, x0, jump, taps, vectors, v0, y, y0, plane, valid, lanes, lowest
+    number, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest
 ):
     """One of the four tiles, by its number."""
     if number == 0:
-        wide_tile(depth, a, a0, x, x0, jump, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
+        wide_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
     elif number == 1:
-        middle_tile(
-            depth, a, a0, x, x0, jump, taps, vectors, v0, y, y0, plane, valid, lanes, lowest
-        )
+        middle_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
     elif number == 2:
-        narrow_tile(
-            depth, a, a0, x, x0, jump, taps, vectors, v0, y, y0, plane, valid, lanes, lowest
-        )
+        narrow_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
     else:
-        flat_tile(depth, a, a0, x, x0, jump, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
+        flat_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
 
 
 def panels_of(rows: int, depth: int) -> tuple[np.ndarray, int]:
@@ -68,16 +64,16 @@ def widths() -> np.ndarray:
     return np.array([vectors for _, vectors in TILES[known_unit().name]])
 
 
-def vectors_of(vectors: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
-    """The tiles' table of vectors, and where those of the first n*`each` of them begin.
+def vectors_of(pairs: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where vectors are read and belong, and where those of the first n*`each` pairs begin.
 
     Those are as many as a tile has at the least: the last may come again.
     """
-    most, several = int(widths().max()), len(vectors) // each
-    bases, tables, length = np.zeros(several + 1, np.int64), [vectors], len(vectors)
+    most, several = int(widths().max()), len(pairs) // each
+    bases, tables, length = np.zeros(several + 1, np.int64), [pairs], len(pairs)
     for n in range(1, several + 1):
         if n * each < most:
             bases[n] = length
-            tables += [vectors[: n * each], np.repeat(vectors[n * each - 1 :][:1], most, axis=0)]
+            tables += [pairs[: n * each], np.repeat(pairs[n * each - 1 :][:1], most, axis=0)]
             length += n * each + most
     return np.concatenate(tables), bases

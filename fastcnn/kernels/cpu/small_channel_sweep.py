@@ -41,11 +41,8 @@ from fastcnn.kernels.cpu.small_channel_tiles import TILES, cover, tile_cycles
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
 
-# Forms of the copy, and of the vectors that are read from it: rows joined, or padded, of which a
-# vector may hold the end of one and the beginning of the next ("split") or not.
-PADDED, SPLIT, JOINED = "padded", "split", "joined"
-# Bytes of the copied rows of a block: a third of a 1 MB L2.
-BLOCK_BYTES = 320 << 10
+# Bytes of the copied rows of a block: beside y and the weights in a 1 MB L2.
+BLOCK_BYTES = 400 << 10
 # Images of a block at the most, where they are small.
 IMAGES = 8
 # Blocks that keep a few threads evenly busy, and tasks at the most; each packs the weights of the
@@ -61,7 +58,7 @@ def _sweep_chunk(
     """Some blocks of y."""
     N, groups, K, P, Q, plane, stride, top = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
     images, batches, rows, blocks, units, span = g[8], g[9], g[10], g[11], g[12], g[13]
-    overlap, copied, row_step, group_step, jump = g[14], g[15], g[16], g[17], g[20]
+    overlap, copied, row_step, group_step = g[14], g[15], g[16], g[17]
     depth, packed = taps.shape[0], -1
     a = np.empty(g[18], x.dtype)
     xs = np.empty(images * copied + g[19], x.dtype)
@@ -81,7 +78,7 @@ def _sweep_chunk(
             )  # fmt: skip
         # vectors of an image, lanes that count, where the tables of one image and more begin
         kind = 0 if n == rows else 1
-        each, count, base = g[21 + 3 * kind], g[22 + 3 * kind], g[23 + 3 * kind]
+        each, count, base = g[20 + 3 * kind], g[21 + 3 * kind], g[22 + 3 * kind]
         v0, length = bases[base + some], some * each
         for i in range(tiles.shape[0]):
             number, k, valid, at_a = tiles[i, 0], tiles[i, 1], tiles[i, 2], tiles[i, 4]
@@ -89,13 +86,14 @@ def _sweep_chunk(
             last = max(0, length - width)
             for v in range(0, length, width):
                 tile_product(
-                    number, depth, a, at_a, xs, 0, jump, taps, vectors, v0 + min(v, last), y, y0,
-                    plane, valid, count, lowest,
+                    number, depth, a, at_a, xs, 0, taps, vectors, v0 + min(v, last), y, y0, plane,
+                    valid, count, lowest,
                 )  # fmt: skip
 
 
-# Bytes that the taps of a tile read: half of a 48 KB L1 stays there for the next tile.
-NEAR_BYTES = 24 << 10
+# Bytes that the taps of a tile read at the most so that, beside a panel, they stay in a 48 KB L1
+# for the next tile.
+NEAR_BYTES = 36 << 10
 # Cycles, measured on a Zen 5 core: of a vector copied, at strides 1, 2 and 4, and gathered at
 # others; of a vector of y, which goes to memory in the end.
 STORED = 3.0
@@ -111,43 +109,38 @@ def copying(sweep: Sweep) -> float:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a sweep is cut: the form of its copy, rows and images of a block; its cycles."""
+    """How a sweep is cut: whether rows are joined, rows and images of a block; its cycles."""
 
-    form: str
+    joined: bool
     rows: int
     images: int
     cycles: float
 
 
-def per_image(sweep: Sweep, rows: int, lanes: int, form: str) -> int:
+def per_image(sweep: Sweep, rows: int, lanes: int, joined: bool) -> int:
     """Vectors of some rows of outputs."""
-    if form == PADDED:
-        return rows * blocks_of(sweep.Q, lanes)
-    return blocks_of(rows * sweep.Q, lanes)
+    return blocks_of(rows * sweep.Q, lanes) if joined else rows * blocks_of(sweep.Q, lanes)
 
 
-def forms_of(sweep: Sweep, lanes: int) -> list[str]:
-    """Forms that may be the best: joined and split rows waste no lanes, where padded ones do."""
-    if sweep.Q % lanes == 0:
-        return [PADDED]
-    split = lanes <= sweep.Q and known_unit().mask_registers
-    return [PADDED, JOINED, SPLIT] if split else [PADDED, JOINED]
+def forms_of(sweep: Sweep, lanes: int) -> tuple[bool, ...]:
+    """Whether to join rows: it is of no use where those of outputs are whole vectors."""
+    return (False, True) if sweep.Q % lanes else (False,)
 
 
-def _cycles(sweep: Sweep, rows: int, images: int, itemsize: int, form: str) -> float:
+def _cycles(sweep: Sweep, rows: int, images: int, itemsize: int, joined: bool) -> float:
     """Cycles of a block: tiles multiplied, y stored, x copied."""
     lanes = known_unit().lanes(itemsize)
-    vectors, tiles = images * per_image(sweep, rows, lanes, form), TILES[known_unit().name]
+    vectors, tiles = images * per_image(sweep, rows, lanes, joined), TILES[known_unit().name]
     depth = sweep.C * sweep.R * sweep.S
     found = cover(sweep.K, depth)
     total = 0.0
     for number in set(found):
         width = tiles[number][1]
-        near = read_by_tile(sweep, rows, width, lanes, form == JOINED) * itemsize <= NEAR_BYTES
-        cycles = blocks_of(vectors, width) * tile_cycles(number, depth, near, form == SPLIT)
+        near = read_by_tile(sweep, rows, width, lanes, joined) * itemsize <= NEAR_BYTES
+        cycles = blocks_of(vectors, width) * tile_cycles(number, depth, near)
         total += found.count(number) * cycles
     total += vectors * sweep.K * STORED
-    return total + images * copied_vectors(sweep, rows, lanes, form == JOINED) * copying(sweep)
+    return total + images * copied_vectors(sweep, rows, lanes, joined) * copying(sweep)
 
 
 @lru_cache(maxsize=256)
@@ -157,20 +150,20 @@ def cut_of(sweep: Sweep, itemsize: int) -> Cut:
     found = []
     parts = max(1, sweep.N * sweep.groups)
     most_rows = blocks_of(sweep.P, blocks_of(FEW_BLOCKS, parts))
-    for form in forms_of(sweep, lanes):
+    for joined in forms_of(sweep, lanes):
         for rows in sorted({even(sweep.P, n) for n in range(1, most_rows + 1)}):
-            size = itemsize * copy_size(sweep, rows, lanes, form == JOINED)
+            size = itemsize * copy_size(sweep, rows, lanes, joined)
             if rows > 1 and size > BLOCK_BYTES:
                 break
             several = min(IMAGES, BLOCK_BYTES // size, parts // FEW_BLOCKS, sweep.N)
             for images in range(1, max(1, several if rows == sweep.P else 1) + 1):
                 whole, rest = divmod(sweep.P, rows)
-                of_block = _cycles(sweep, rows, images, itemsize, form) * whole
+                of_block = _cycles(sweep, rows, images, itemsize, joined) * whole
                 if rest:
-                    of_block += _cycles(sweep, rest, images, itemsize, form)
-                found.append((of_block / images * parts, form, rows, images))
-    cycles, form, rows, images = min(found)
-    return Cut(form, rows, images, cycles)
+                    of_block += _cycles(sweep, rest, images, itemsize, joined)
+                found.append((of_block / images * parts, joined, rows, images))
+    cycles, joined, rows, images = min(found)
+    return Cut(joined, rows, images, cycles)
 
 
 def least_size(sweep: Sweep, itemsize: int) -> int:
@@ -194,42 +187,36 @@ class Tables:
     scratch: int  # bytes that a task allocates
 
 
-def pixels_of(sweep: Sweep, copy: Copy, rows: int, lanes: int, form: str) -> np.ndarray:
-    """(where it is read, where it belongs, split) of each vector of some rows of outputs."""
-    if form == PADDED:
-        starts, row = vector_starts(sweep.Q, lanes), np.arange(rows)[:, np.newaxis]
-        read, belong = row * copy.pitch + starts, row * sweep.Q + starts
-    else:
-        belong = vector_starts(rows * sweep.Q, lanes)
-        row, column = np.divmod(belong, sweep.Q)
-        read = row * copy.pitch + column
-    split = sweep.Q - belong % sweep.Q if form == SPLIT else np.full_like(belong, lanes)
-    return np.stack([read, belong, np.minimum(split, lanes)], axis=-1).reshape(-1, 3)
+def pixels_of(sweep: Sweep, copy: Copy, rows: int, lanes: int, joined: bool) -> np.ndarray:
+    """(where it is read, where it belongs) of each vector of some rows of outputs."""
+    if joined:
+        starts = vector_starts(rows * sweep.Q, lanes)
+        return np.stack([starts, starts], axis=-1)
+    starts, row = vector_starts(sweep.Q, lanes), np.arange(rows)[:, np.newaxis]
+    pairs = np.stack([row * copy.pitch + starts, row * sweep.Q + starts], axis=-1)
+    return pairs.reshape(-1, 2)
 
 
 def tabulate(sweep: Sweep, places: np.ndarray, row_step: int, itemsize: int) -> Tables:
     """Tables of a sweep whose weight of tap t and row k is group*K*C*R*S + k*row_step + places[t]
     elements on in w."""
     lanes, cut = known_unit().lanes(itemsize), cut_of(sweep, itemsize)
-    copy, plane = copy_of(sweep, cut.rows, itemsize, cut.form == JOINED), sweep.P * sweep.Q
+    copy, plane = copy_of(sweep, cut.rows, itemsize, cut.joined), sweep.P * sweep.Q
     batches, blocks = blocks_of(sweep.N, cut.images), blocks_of(sweep.P, cut.rows)
     units, work = sweep.groups * batches * blocks, 2 * sweep.N * sweep.groups * sweep.K * plane
     work *= len(copy.taps)
     span = blocks_of(units, TASKS if work >= WORTH_SHARING else 1)
     tiles, packed = panels_of(sweep.K, len(copy.taps))
-    # what a vector that is not split reads for nothing, a jump further on
-    jump = copy.pitch - sweep.Q if cut.form == SPLIT else 0
-    slack = lanes + jump
     kinds: list[int] = []
     vectors: list[np.ndarray] = []
     bases: list[np.ndarray] = []
     length = 0
     steps = np.arange(cut.images)[:, np.newaxis, np.newaxis]
-    steps = steps * np.array((copy.size, sweep.groups * sweep.K * plane, 0))
+    steps = steps * np.array((copy.size, sweep.groups * sweep.K * plane))
     for rows in (cut.rows, sweep.P % cut.rows or cut.rows):
-        pixels = pixels_of(sweep, copy, rows, lanes, cut.form)
-        table, starts = vectors_of((pixels + steps).reshape(-1, 3), len(pixels))
-        across = sweep.Q if cut.form == PADDED else rows * sweep.Q
+        pixels = pixels_of(sweep, copy, rows, lanes, cut.joined)
+        table, starts = vectors_of((pixels + steps).reshape(-1, 2), len(pixels))
+        across = rows * sweep.Q if cut.joined else sweep.Q
         kinds += [len(pixels), min(across, lanes), sum(len(b) for b in bases)]
         vectors.append(table)
         bases.append(starts + length)
@@ -237,9 +224,9 @@ def tabulate(sweep: Sweep, places: np.ndarray, row_step: int, itemsize: int) -> 
     sizes = (
         *(sweep.N, sweep.groups, sweep.K, sweep.P, sweep.Q, plane, sweep.stride[0], sweep.top),
         *(cut.images, batches, cut.rows, blocks, units, span, sweep.overlap, copy.size),
-        *(row_step, sweep.K * len(copy.taps), packed, slack, jump, *kinds),
+        *(row_step, sweep.K * len(copy.taps), packed, lanes, *kinds),
     )
-    scratch = itemsize * (packed + cut.images * copy.size + slack)
+    scratch = itemsize * (packed + cut.images * copy.size + lanes)
     return Tables(
         copy, places[copy.order], np.concatenate(vectors), np.concatenate(bases), tiles, widths(),
         np.array(sizes), blocks_of(units, span), work, scratch,

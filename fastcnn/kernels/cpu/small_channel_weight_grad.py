@@ -37,8 +37,6 @@ from fastcnn.kernels.cpu.small_channel_rows import (
 )
 from fastcnn.kernels.cpu.small_channel_sweep import (
     CYCLE,
-    JOINED,
-    SPLIT,
     copying,
     forms_of,
     per_image,
@@ -142,35 +140,32 @@ def _repeated(offsets: np.ndarray, multiple: int) -> np.ndarray:
     return np.pad(offsets, (0, -len(offsets) % multiple), mode="edge")
 
 
-def _unit(sweep: Sweep, itemsize: int) -> tuple[str, int, int]:
+def _unit(sweep: Sweep, itemsize: int) -> tuple[bool, int, int]:
     """Form of the copy, rows and images of a unit."""
     lanes = known_unit().lanes(itemsize)
     found = []
-    for form in forms_of(sweep, lanes):
-        if form == SPLIT:
-            continue  # a tile would load as often as it multiplies
-        joined = form == JOINED
-        rows = sweep.P * UNIT_VECTORS // max(UNIT_VECTORS, per_image(sweep, sweep.P, lanes, form))
+    for joined in forms_of(sweep, lanes):
+        rows = sweep.P * UNIT_VECTORS // max(UNIT_VECTORS, per_image(sweep, sweep.P, lanes, joined))
         rows = even(sweep.P, max(1, rows))
         while rows > 1 and copy_size(sweep, rows, lanes, joined) * itemsize > UNIT_BYTES:
             rows = even(sweep.P, rows - 1)
-        images, vectors = 1, per_image(sweep, rows, lanes, form)
+        images, vectors = 1, per_image(sweep, rows, lanes, joined)
         if rows == sweep.P:
             fitting = UNIT_BYTES // (copy_size(sweep, rows, lanes, joined) * itemsize)
             images = max(1, min(sweep.N, fitting, UNIT_VECTORS // vectors))
-        seconds = _unit_seconds(sweep, rows, images, itemsize, form) / (rows * images)
-        found.append((seconds, form, rows, images))
+        seconds = _unit_seconds(sweep, rows, images, itemsize, joined) / (rows * images)
+        found.append((seconds, joined, rows, images))
     return min(found)[1:]
 
 
-def _unit_seconds(sweep: Sweep, rows: int, images: int, itemsize: int, form: str) -> float:
+def _unit_seconds(sweep: Sweep, rows: int, images: int, itemsize: int, joined: bool) -> float:
     """Seconds of a unit: whole tiles multiplied, their lanes added up, x copied."""
     lanes, (filters, some_taps) = known_unit().lanes(itemsize), PRODUCTS[known_unit().name]
     tiles = blocks_of(sweep.K, filters) * blocks_of(sweep.C * sweep.R * sweep.S, some_taps)
-    vectors = images * per_image(sweep, rows, lanes, form)
+    vectors = images * per_image(sweep, rows, lanes, joined)
     seconds = 2 * tiles * filters * some_taps * vectors * lanes / TILE_FLOPS * itemsize / 4
     seconds += itemsize / 4 * images * rows * sweep.Q * sweep.K / READ
-    copied = images * copied_vectors(sweep, rows, lanes, form == JOINED) * copying(sweep)
+    copied = images * copied_vectors(sweep, rows, lanes, joined) * copying(sweep)
     return seconds + copied * CYCLE + tiles * SUMS
 
 
@@ -178,8 +173,7 @@ def _unit_seconds(sweep: Sweep, rows: int, images: int, itemsize: int, form: str
 def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
     unit, sweep = known_unit(), forward(g)
     lanes, (filters, some_taps) = unit.lanes(itemsize), PRODUCTS[unit.name]
-    form, rows, images = _unit(sweep, itemsize)
-    joined = form == JOINED
+    joined, rows, images = _unit(sweep, itemsize)
     copy = copy_of(sweep, rows, itemsize, joined)
     blocks = blocks_of(g.P, rows)
     units = blocks_of(g.N, images) * blocks
@@ -235,9 +229,9 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     if not g.N:
         return CALL
     sweep = forward(g)
-    form, rows, images = _unit(sweep, itemsize)
+    joined, rows, images = _unit(sweep, itemsize)
     units = g.groups * g.N * g.P / (rows * images)
-    return CALL + units * _unit_seconds(sweep, rows, images, itemsize, form)
+    return CALL + units * _unit_seconds(sweep, rows, images, itemsize, joined)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
