@@ -44,7 +44,11 @@ class _Placed:
     pixels: DeviceArray
 
 
-@lru_cache(maxsize=1024)
+# Geometries whose tables are kept: a few networks', and no more than some hundred MB.
+_KEPT = 128
+
+
+@lru_cache(maxsize=_KEPT)
 def _parts(operation: str, g: Conv2dGeometry) -> tuple[Columns, ...]:
     if operation == "conv2d":
         return (product_tables.forward(g),)
@@ -56,7 +60,7 @@ def _upload(tables: Iterable[np.ndarray], stream: int) -> list[DeviceArray]:
     return [Context().run(to_device, np.ascontiguousarray(t).reshape(-1), stream) for t in tables]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_KEPT)
 def _placed(
     operation: str, g: Conv2dGeometry, by_depth: bool, device: int, stream: int
 ) -> list[_Placed]:
@@ -67,7 +71,7 @@ def _placed(
     return made
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_KEPT)
 def _placed_dots(g: Conv2dGeometry, columns: int, device: int, stream: int) -> list[DeviceArray]:
     tables = product_tables.weight_grad(g, columns)
     return _upload((tables.taps, tables.pixels), stream)
@@ -86,7 +90,7 @@ class TileProducts:
     columns, dots : dict
         Kernels for weights times pixels, and for the weight gradient's sums, by their tiles, the
         largest first; kernels of one dictionary differ in nothing else.
-    rates : float
+    rate : float
         FLOP/s expected of a large GPU at whole tiles.
     by_depth, rounded : bool
         How weights are packed: all rows of a depth side by side; rounded to TF32.

@@ -17,10 +17,6 @@ What lane (g, t) holds:
 A word is a float32 of which the unit sees 10 bits of mantissa: `round_tf32` rounds to those. Sums
 are kept in float32, but not always rounded to nearest: PTX leaves it open.
 
-mma.sync m16n8k16, f16 or bf16 (sm_80): A (16, 16), B (16, 8); a word holds two neighbours in depth,
-the first in its low half, so word by word it is the table above with depths 2 t, 2 t + 1 in place
-of t and 2 t + 8, 2 t + 9 in place of t + 4.
-
 ldmatrix.x4 reads four matrices of 8 rows of 16 bytes: lane 8 i + r gives the address of row r of
 matrix i, and lane (g, t) gets word t of row g of each. Four words a row that stands for (row, 4 of
 depth) are A's layout: matrices (rows 0..7, depth 0..3), (8..15, 0..3), (0..7, 4..7), (8..15, 4..7)
@@ -106,9 +102,8 @@ def _plain(text: str) -> Any:
 
 # cp.async.commit_group: the copies this thread has started since the last commit are a group.
 commit_copies = _plain("cp.async.commit_group;")
-# cp.async.wait_group: until all of this thread's groups but the latest 1 or 2 have arrived.
+# cp.async.wait_group: until all of this thread's groups but the latest have arrived.
 wait_all_but_1 = _plain("cp.async.wait_group 1;")
-wait_all_but_2 = _plain("cp.async.wait_group 2;")
 
 
 @intrinsic
@@ -169,34 +164,30 @@ def store_quad(typing_context, pointer, element, a, b, c, d):
     return types.void(pointer, types.int64, *floats), generate
 
 
-def _multiply(text: str) -> Any:
-    @intrinsic
-    def multiply(typing_context, c, a, b):
-        def generate(context, builder, signature, arguments):
-            parts = zip(arguments, (4, 4, 2), strict=True)
-            c, a, b = ([builder.extract_value(v, i) for i in range(n)] for v, n in parts)
-            code = f"{text} {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, "
-            code += "{$10, $11, $12, $13};"
-            four = ir.LiteralStructType([_FLOAT] * 4)
-            constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
-            made = _assembly(builder, code, constraints, four, [*a, *b, *c], False)
-            return _several(context, builder, signature, made)
+@intrinsic
+def multiply_tf32(typing_context, c, a, b):
+    """mma.sync m16n8k8 (sm_80): D = A B + C by the tables above; gives D."""
 
-        sums, words = types.UniTuple(types.float32, 4), types.UniTuple(types.uint32, 4)
-        return sums(sums, words, types.UniTuple(types.uint32, 2)), generate
+    def generate(context, builder, signature, arguments):
+        parts = zip(arguments, (4, 4, 2), strict=True)
+        c, a, b = ([builder.extract_value(v, i) for i in range(n)] for v, n in parts)
+        text = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, "
+        text += "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
+        four = ir.LiteralStructType([_FLOAT] * 4)
+        constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
+        made = _assembly(builder, text, constraints, four, [*a, *b, *c], False)
+        return _several(context, builder, signature, made)
 
-    return multiply
-
-
-# mma.sync (sm_80), D = A B + C by the tables above. (c, a, b) -> d
-multiply_tf32 = _multiply("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32")
-multiply_f16 = _multiply("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32")
-multiply_bf16 = _multiply("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32")
+    sums, words = types.UniTuple(types.float32, 4), types.UniTuple(types.uint32, 4)
+    return sums(sums, words, types.UniTuple(types.uint32, 2)), generate
 
 
 @intrinsic
 def round_tf32(typing_context, number):
-    """cvt.rna.tf32.f32 (sm_80): to 10 bits of mantissa, ties away from zero; the rest is zero."""
+    """cvt.rna.tf32.f32 (sm_80): to 10 bits of mantissa, ties away from zero, for mma.sync alone.
+
+    The bits below are not zero: the assembler leaves their removal to mma.sync.
+    """
 
     def generate(context, builder, signature, arguments):
         return _assembly(builder, "cvt.rna.tf32.f32 $0, $1;", "=r,f", _WORD, arguments, False)

@@ -40,7 +40,7 @@ def _array(argument, kind: str):
 
 
 @contextmanager
-def emulation(copies: str = "late"):
+def emulation(copies: str = "late", without: tuple[str, ...] = ()):
     """Within a `with` block, launches run in the emulator; gives a list of (kernel, grid)."""
     launched = []
 
@@ -49,7 +49,7 @@ def emulation(copies: str = "late"):
             flat = [_array(a, k) for a, k in zip(arguments, kernel.kinds, strict=True)]
             launched.append((kernel, blocks))
             if 0 not in blocks:
-                emulator.run(kernel, meanings, blocks, threads, flat, copies)
+                emulator.run(kernel, meanings, blocks, threads, flat, copies, without)
 
         return SimpleNamespace(launch=launch)
 

@@ -245,6 +245,7 @@ class _Block:
         self.error: BaseException | None = None
         self.shared: list[np.ndarray] = []
         self.done = threading.Event()
+        self.without: tuple[str, ...] = ()
 
     def shared_array(self, number, size, dtype):
         """The block's array that each of its threads asks for as its number-th."""
@@ -254,7 +255,13 @@ class _Block:
         return self.shared[number]
 
     def call(self, thread: _Thread) -> None:
-        function = bound(self.function, self.constants | thread.names())
+        names = thread.names()
+        for name in self.without:
+            if name == "syncthreads":
+                names["cuda"].syncthreads = lambda: None
+            else:
+                names[name] = lambda: None
+        function = bound(self.function, self.constants | names)
         with np.errstate(invalid="ignore", over="ignore"):
             function(*self.arguments)
 
@@ -288,12 +295,16 @@ class _Block:
             assert not thread.is_alive(), "threads wait for each other"
 
 
-def run(kernel, constants, grid, threads, arguments, copies="late"):
-    """Run a kernel block by block. Arrays are flat NumPy arrays."""
+def run(kernel, constants, grid, threads, arguments, copies="late", without=()):
+    """Run a kernel block by block, on flat NumPy arrays.
+
+    The instructions named in `without` do nothing: to see that they are missed.
+    """
     plain = {k: int(v) if isinstance(v, np.integer) else v for k, v in constants.items()}
     grid = (*grid, *(1,) * (3 - len(grid)))
     for z in range(grid[2]):
         for y in range(grid[1]):
             for x in range(grid[0]):
                 block = _Block(kernel.function, plain, (x, y, z), grid, threads, arguments, copies)
+                block.without = without
                 block.run()

@@ -74,6 +74,16 @@ def test_no_stage_is_filled_while_another_thread_reads_it(operation):
     np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.parametrize(
+    ("missing", "copies"), [("wait_all_but_1", "late"), ("syncthreads", "early")]
+)
+def test_a_missing_wait_or_barrier_would_be_seen(missing, copies):
+    g, options, x, w, _ = _case("two groups, quads")
+    with emulated.emulation(copies, without=(missing,)):
+        y = emulated.conv2d(tf32_gemm, g, x, w)
+    assert not np.array_equal(y, reference.conv2d(x, w, **options))
+
+
 def test_spans_of_the_weight_gradient_add_up(monkeypatch):
     g, options, x, _, dy = _case("two groups, quads")
     monkeypatch.setattr("fastcnn.kernels.cuda.products.SPAN", 16)
