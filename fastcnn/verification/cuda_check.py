@@ -169,14 +169,18 @@ def _pairs(
     return {name: (calls[name], theirs[name]) for name in calls}
 
 
+def _torch() -> Any:
+    """PyTorch, where it is installed and has a GPU."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
+
+
 def timed(rehearse: bool) -> list[dict[str, Any]]:
     """Times of layers, with PyTorch's beside them in float32 without TF32."""
-    torch: Any = None
-    if not rehearse:
-        try:
-            import torch
-        except ImportError:
-            torch = None
+    torch = None if rehearse else _torch()
     if torch is not None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
