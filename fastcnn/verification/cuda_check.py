@@ -180,7 +180,7 @@ def _torch() -> Any:
 
 def timed(rehearse: bool) -> list[dict[str, Any]]:
     """Times of layers, with PyTorch's beside them in float32 without TF32."""
-    torch = None if rehearse else _torch()
+    torch: Any = None if rehearse else _torch()
     if torch is not None:
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
