@@ -123,6 +123,16 @@ def even(n: int, most: int) -> int:
     return blocks_of(n, blocks_of(n, most))
 
 
+def _halved(n: int, most: int) -> int:
+    """As `even`, but where blocks are few an even number of them, if half as large ones allow:
+    seven tasks are four on one of two threads."""
+    size = even(n, most)
+    if blocks_of(n, size) % 2 and 1 < blocks_of(n, size) < 2 * FEW_TASKS:
+        smaller = range(size, size // 2, -1)
+        return next((some for some in smaller if blocks_of(n, some) % 2 == 0), size)
+    return size
+
+
 def _in_place(taps: np.ndarray, source: tuple[int, ...], grid: tuple[int, int, int]) -> bool:
     """Whether every tap of every pixel lies in the source, pixels beside each other."""
     _, H, W, sh, sw = source
@@ -202,7 +212,7 @@ def tabulate(
     places = pixels + (lanes - 1) * aligned
     tiles = blocks_of(places, columns)
     some_tiles = min(TILES, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS)))
-    block = columns * even(tiles, some_tiles)
+    block = columns * _halved(tiles, some_tiles)
     blocks = blocks_of(places, block)
     panel_blocks = max(
         blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
