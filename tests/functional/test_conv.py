@@ -218,6 +218,17 @@ def test_bias_gradient(case, dtype, per_pixel, seed):
     np.testing.assert_allclose(db, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("images", [3, 4, 9])
+def test_bias_gradient_of_planes_of_every_size(images, dtype):
+    """One by one, or several planes at a time: blocks of filters with and without a rest."""
+    rng = np.random.default_rng(images)
+    for filters, p, q in ((1, 1, 1), (512, 1, 1), (513, 1, 1), (75, 7, 7), (9, 8, 16), (9, 3, 43)):
+        dy = small_integers(rng, (images, filters, p, q), dtype)
+        db = functional.conv2d_bias_grad(guarded(dy))
+        np.testing.assert_array_equal(db, dy.sum((0, 2, 3)), strict=True)
+
+
 def test_bias_gradient_is_summed_in_float64():
     # float32 sums of these stop at 2^24
     dy = np.array([2**24, 1, 1], np.float32)

@@ -52,7 +52,7 @@ def sum_rows(n: int, width: int, dy: np.ndarray, db: np.ndarray) -> None:
 def conv2d_bias_grad(geometry: Extent, dy: np.ndarray, db: np.ndarray) -> None:
     """db (K,) or (K, P, Q), written whole, from dy (N, K, P, Q)."""
     n, k, p, q = geometry.shape
-    if db.ndim == 1:
+    if db.ndim == 1 and p * q != 1:  # planes of one element are rows
         # Neighbours in memory, so that one task fetches what it reads next; few of them, so that
         # threads are evenly busy.
         some = max(1, min(k // FEW_TASKS, TASK_ELEMENTS // max(1, n * p * q)))
