@@ -7,7 +7,7 @@ from fastcnn.kernels.cpu import gemm_weight_grad, portable
 from fastcnn.kernels.cpu.units import vector_unit
 from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded
 from tests.geometries import ConvCase, small_integers
-from tests.kernels.shorter_vectors import needs_longer_vectors, run_on_avx2
+from tests.kernels.shorter_vectors import needs_longer_vectors, run_on
 
 on_vectors = pytest.mark.skipif(
     vector_unit() is None, reason="no vector unit here, or nothing is compiled"
@@ -70,4 +70,4 @@ print(vector_unit().name)
 
 @needs_longer_vectors
 def test_equals_the_portable_kernel_on_shorter_vectors():
-    run_on_avx2(PROGRAM)
+    run_on("AVX2", PROGRAM)
