@@ -158,7 +158,7 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tall):
     kinds = [integer] * numbers + [pointer] * numbers
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "sums")
     builder = ir.IRBuilder(function.append_basic_block())
-    emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4))
+    emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4), unit.fused)
     given, pointers = function.args[:numbers], function.args[numbers:]
     emit_sums(emit, unit, rows, given[:3], pointers[:3], given[3:], pointers[3:])
     builder.ret_void()
