@@ -132,7 +132,7 @@ def _from_output(activation: Callable[..., Array]) -> Callable[[ShapeProblem, So
 
 
 def _softmax(p: ShapeProblem, source: Source) -> Call:
-    return Call(_signal(p, source).args, {"axis": int(source.rng.integers(len(p.shape))) - 1})
+    return Call(_signal(p, source).args, {"axis": source.one_of(*range(-1, len(p.shape) - 1))})
 
 
 def _softmax_grad(p: ShapeProblem, source: Source) -> Call:
