@@ -32,7 +32,7 @@ QUICK = ("seeds", "small_images", "odd", "pooling", "dense", "elementwise")
 
 # A specialised implementation serves few random problems: how many are drawn, at the most, for each
 # case asked for.
-_DRAWS_PER_CASE = 200
+_DRAWS_PER_CASE = 50
 
 
 def _examine(

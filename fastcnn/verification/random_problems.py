@@ -60,7 +60,7 @@ def _typical_conv(rng: np.random.Generator) -> ConvProblem:
     n, h, w = (int(n) for n in rng.integers((1, 5, 5), (4, 20, 20)))
     c, k = (int(n) for n in rng.choice([1, 3, 8, 16, 24, 32, 64], 2))
     groups = int(rng.choice([1, 1, 1, 1, 2, 4, 8]))
-    if rng.random() < 0.15:
+    if rng.random() < 0.3:
         groups, k = c, c
     if c % groups or k % groups:
         groups = 1
