@@ -2,7 +2,8 @@
 
     slower    every time in the new interval is above every time in the old one, and the ratio of
               the medians is above 1 + LEVEL; and where peers took turns with it in both runs, it
-              is slower beside most of them as well, by the intervals of those ratios
+              is slower beside most of them as well, by the intervals of those ratios; and where
+              a row's spread is marked as too wide, its fastest call is above the other's interval
     faster    likewise
     noise     everything else
 
@@ -117,8 +118,12 @@ def _seen_beside(key: Key, old: Rows, new: Rows) -> list[str]:
 
 def _judge(key: Key, old: Rows, new: Rows) -> str:
     by_time, beside = verdict(_interval(old[key]), _interval(new[key])), _seen_beside(key, old, new)
-    confirmed = not beside or 2 * beside.count(by_time) > len(beside)
-    return by_time if confirmed else "noise"
+    if beside and 2 * beside.count(by_time) <= len(beside):
+        return "noise"
+    if old[key]["noisy"] or new[key]["noisy"]:
+        slow, fast = (old[key], new[key]) if by_time == "faster" else (new[key], old[key])
+        return by_time if slow["minimum"] > fast["high"] else "noise"
+    return by_time
 
 
 def _rows(content: dict[str, Any]) -> Rows:

@@ -180,6 +180,18 @@ def test_a_slower_machine_is_not_a_slower_kernel():
     assert {c.verdict for c in compare(old, new).changes} == {"slower"}
 
 
+@pytest.mark.parametrize("factor", [1.3, 0.7])
+def test_a_noisy_row_differs_only_if_its_fastest_call_does(factor):
+    old, new = made_up(), made_up(factor=factor, seed=1)
+    slow, name = (new, "slower") if factor > 1 else (old, "faster")
+    for row in slow["rows"]:
+        row["noisy"] = True
+    assert {c.verdict for c in compare(old, new).changes} == {name}
+    for row in slow["rows"]:
+        row["minimum"] *= 0.7  # as fast as the other once
+    assert {c.verdict for c in compare(old, new).changes} == {"noise"}
+
+
 def test_a_result_that_has_become_wrong_is_past_any_bound():
     old, new = made_up(), made_up()
     new["rows"][0] |= {"status": "wrong", "reason": "relative error 1"}
