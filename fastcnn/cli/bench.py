@@ -13,6 +13,7 @@ result of fastcnn was wrong, or --compare finds it slower.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -154,19 +155,28 @@ def _measure(arguments: argparse.Namespace, settings: Settings, wanted: list[Cas
         f"{sides}: about {estimate.said(seconds)}",
         file=sys.stderr, flush=True,
     )  # fmt: skip
-    status = 0
-    with Progress("benchmark") as progress, Run(wanted, settings, _shown(progress)) as this:
-        try:
-            if with_startup:
-                this.results.startup = startup.measure(lambda text: progress.update(0, 1, text))
-            this.execute()
-        except KeyboardInterrupt:
-            status = _INTERRUPTED
-    content = this.results.to_dict()
-    _write(arguments, content)
+    status, before = 0, signal.signal(signal.SIGINT, _interrupt_once)
+    try:
+        with Progress("benchmark") as progress, Run(wanted, settings, _shown(progress)) as this:
+            try:
+                if with_startup:
+                    this.results.startup = startup.measure(lambda text: progress.update(0, 1, text))
+                this.execute()
+            except KeyboardInterrupt:
+                status = _INTERRUPTED
+        content = this.results.to_dict()
+        _write(arguments, content)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if any(row["library"] == "fastcnn" for row in this.results.refused):
         return 1
     return status
+
+
+def _interrupt_once(number: int, frame: Any) -> None:
+    """End the run; a second Ctrl-C must not lose what the first has kept."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _shown(progress: Progress) -> Any:

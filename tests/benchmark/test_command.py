@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,8 @@ def test_ctrl_c_keeps_what_is_measured(tmp_path):
         if "fifteen_parameter conv frozen" in line:
             break
     process.send_signal(signal.SIGINT)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGINT)  # an impatient one loses nothing
     out, err = process.communicate()
     assert process.returncode == 130, err
     content = json.loads(file.read_text())
