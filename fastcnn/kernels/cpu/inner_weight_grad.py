@@ -215,8 +215,7 @@ def conv2d_weight_grad(
 
 # Measured as in implicit_gemm.py, on a Zen 5 core in float32: FLOP/s of whole tiles; elements of
 # the tiles' pixels (of strides above 2 they are gathered) and of dW per second; seconds of the
-# smallest call. All but three small layers
-# take half to twice what they say together.
+# smallest call. All but three small layers take half to twice what they say together.
 TILE_FLOPS = 210e9
 TAKEN, GATHERED = 3.7e9, 1.2e9
 STORED = 0.7e9
