@@ -106,46 +106,40 @@ commit_copies = _plain("cp.async.commit_group;")
 wait_all_but_1 = _plain("cp.async.wait_group 1;")
 
 
+def _four(text, place_of, constraints):
+    """The codegen of an instruction that loads four words from the address `place_of` gives."""
+
+    def generate(context, builder, signature, arguments):
+        address = place_of(context, builder, signature.args[0], *arguments)
+        four = ir.LiteralStructType([_WORD] * 4)
+        made = _assembly(builder, text, f"=r,=r,=r,=r,{constraints}", four, [address], True)
+        return _several(context, builder, signature, made)
+
+    return generate
+
+
 @intrinsic
 def load_matrices(typing_context, shared, word):
     """ldmatrix.x4 (sm_75): see above; each lane gives the first word of one row of 16 bytes."""
-
-    def generate(context, builder, signature, arguments):
-        address = _shared_address(context, builder, signature.args[0], *arguments)
-        text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
-        four = ir.LiteralStructType([_WORD] * 4)
-        made = _assembly(builder, text, "=r,=r,=r,=r,r,~{memory}", four, [address], True)
-        return _several(context, builder, signature, made)
-
+    text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
+    generate = _four(text, _shared_address, "r,~{memory}")
     return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
 
 
 @intrinsic
 def load_quad(typing_context, shared, word):
     """ld.shared.v4: four words of shared memory, `word` a multiple of four."""
-
-    def generate(context, builder, signature, arguments):
-        address = _shared_address(context, builder, signature.args[0], *arguments)
-        text = "ld.shared.v4.b32 {$0, $1, $2, $3}, [$4];"
-        four = ir.LiteralStructType([_WORD] * 4)
-        made = _assembly(builder, text, "=r,=r,=r,=r,r,~{memory}", four, [address], True)
-        return _several(context, builder, signature, made)
-
+    text = "ld.shared.v4.b32 {$0, $1, $2, $3}, [$4];"
+    generate = _four(text, _shared_address, "r,~{memory}")
     return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
 
 
 @intrinsic
 def load_row(typing_context, pointer, element):
     """ld.global.nc.v4: a row of four int32 of a table that no one writes, `element` its first."""
-
-    def generate(context, builder, signature, arguments):
-        address = _global_address(context, builder, signature.args[0], *arguments)
-        text = "ld.global.nc.v4.s32 {$0, $1, $2, $3}, [$4];"
-        four = ir.LiteralStructType([_WORD] * 4)
-        # With effects, as otherwise all rows that a loop reads again are kept in registers.
-        made = _assembly(builder, text, "=r,=r,=r,=r,l", four, [address], True)
-        return _several(context, builder, signature, made)
-
+    text = "ld.global.nc.v4.s32 {$0, $1, $2, $3}, [$4];"
+    # With effects, as otherwise all rows that a loop reads again are kept in registers.
+    generate = _four(text, _global_address, "l")
     return types.UniTuple(types.int32, 4)(pointer, types.int64), generate
 
 
