@@ -58,6 +58,10 @@ def test_a_network_trains_as_on_the_cpu():
     assert simulate("training").split() == ["same"]
 
 
+def test_the_threads_of_a_block_share_their_arrays():
+    assert simulate("shared_once").split() == ["one", "each"]
+
+
 def test_the_check_for_a_gpu_is_rehearsed(tmp_path):
     """Every part of the one command that the simulator can run, runs, and says so in its JSON."""
     found = json.loads(simulate("rehearsal", tmp_path / "cuda.json"))
