@@ -57,15 +57,28 @@ def to_host(array: Any) -> Array:
     return arrays.to_host(arrays.device_array(array, "array"))
 
 
-def assign(array: Any, values: Array) -> None:
-    """Copy values from the host into an array, wherever it is."""
+def assign(array: Any, values: Any) -> None:
+    """Copy values into an array, wherever it is: from the host, or to a GPU from itself."""
     if not is_on_device(array):
         array[...] = values
         return
     from fastcnn.kernels.cuda import arrays
 
     place = arrays.device_array(array, "array")
-    arrays.to_device(np.ascontiguousarray(values), place.stream).copy_into(place)
+    if is_on_device(values):
+        arrays.device_array(values, "values").copy_into(place)
+    else:
+        place.write(values)
+
+
+def copied(array: Any) -> Any:
+    """New memory with the same elements, where the array is."""
+    if not is_on_device(array):
+        return array.copy()
+    from fastcnn.kernels.cuda import arrays
+
+    own = arrays.device_array(array, "array")
+    return given_back(own.copied(own.shape))
 
 
 def reshaped(array: Any, shape: tuple[int, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
@@ -11,6 +12,7 @@ import numpy as np
 
 from fastcnn.arguments import one_of
 from fastcnn.functional.devices import (
+    copied,
     count_right,
     is_on_device,
     one_hot,
@@ -45,6 +47,10 @@ class LossOnDevice:
     def __float__(self) -> float:
         return float(to_host(self._loss))
 
+    def copied(self) -> LossOnDevice:
+        """The same loss in memory of its own."""
+        return LossOnDevice(copied(self._loss))
+
 
 class AccuracyOnDevice:
     """An accuracy, as `accuracy` has it, that has not been waited for; `float` waits."""
@@ -57,9 +63,18 @@ class AccuracyOnDevice:
         one_answer = len(self._shape) == 2 and self._shape[1] > 1 and other_rows == 0
         return rows / self._shape[0] if one_answer else answers / prod(self._shape)
 
+    def copied(self) -> AccuracyOnDevice:
+        """The same accuracy in memory of its own."""
+        return AccuracyOnDevice(copied(self._right), self._shape)
+
 
 # float(figure) is its value.
 Figure = float | LossOnDevice | AccuracyOnDevice
+
+
+def copied_figures(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """Figures that stay as they are whatever is computed next; does not wait for a GPU."""
+    return {name: f if isinstance(f, float) else f.copied() for name, f in figures.items()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastcnn.functional.devices import joined, part
+from fastcnn.functional.devices import copied, joined, part
 from fastcnn.layers import Layer
 
 from . import fitting
@@ -17,6 +17,7 @@ from .history import History
 from .losses import BoundLoss, Figure, check_loss
 from .optimizers import SGD, Optimizer, optimizer_of
 from .stack import Stack
+from .step_graphs import StepGraphs
 from .step_plans import StepPlans
 from .summary import table
 
@@ -55,6 +56,8 @@ class Sequential(Stack):
         Of the latest `fit`, also of one that was interrupted.
     stop_training : bool
         A callback sets it to end `fit` after the epoch.
+    captured : bool
+        Whether the latest training step was done on the arrays of a CUDA graph; see docs/cuda.md.
 
     Raises
     ------
@@ -79,7 +82,9 @@ class Sequential(Stack):
         self.optimizer = None if optimizer is None else optimizer_of(optimizer)
         self.history: History | None = None
         self.stop_training = False
+        self.captured = False
         self._plans = StepPlans()
+        self._graphs = StepGraphs()
         super().__init__(
             layers,
             input_shape=input_shape,
@@ -116,6 +121,7 @@ class Sequential(Stack):
 
     def _losses_and_backward(self, x: Any, y: Any) -> dict[str, Figure]:
         loss = self.bound_loss()
+        self.captured = False
         z, p = self._forward(x, training=True)
         targets = loss.placed(loss.targets(y, tuple(p.shape), self.dtype), p)
         figures = loss.figures(z, p, targets)
@@ -153,6 +159,11 @@ class Sequential(Stack):
         found = self._losses_and_backward(x, y) if figures is None else figures
         return float(found["loss"]), self.gradients()
 
+    def gradients(self) -> dict[str, Array]:
+        found = super().gradients()
+        # a graph's next run writes to the same arrays
+        return {n: copied(g) for n, g in found.items()} if self.captured else found
+
     def compile(self, optimizer: str | Optimizer | None = None, loss: str | None = None) -> None:
         """Set optimizer and loss; None leaves what there is."""
         if optimizer is not None:
@@ -171,9 +182,13 @@ class Sequential(Stack):
         """`train_on_batch` without waiting for a GPU."""
         if self.optimizer is None:
             self.optimizer = SGD()
+        graphed = self._graphs.step(self, x, y)
+        if graphed is not None:
+            return graphed
         plan = self._plans.find(self, x, y)
         figures = None if plan is None else plan.run(x, y, all_figures=True)
         if plan is not None and figures is not None:
+            self.captured = False
             plan.update(self.optimizer, self._parameters)
             return figures
         found = self._losses_and_backward(x, y)

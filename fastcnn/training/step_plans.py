@@ -23,6 +23,7 @@ from fastcnn.functional.replay import conditions, recording
 from .losses import accuracy
 from .optimizers import SGD, Adam, Optimizer
 from .pairs import as_made
+from .remains import Remains, own_classes
 
 if TYPE_CHECKING:
     from .sequential import Sequential
@@ -37,10 +38,6 @@ _MOST_BYTES = 4 << 20
 _KEPT = 8
 
 
-_OWN_NETWORK = "fastcnn.training.sequential"
-_OWN_LAYERS = "fastcnn.layers."
-
-
 class _Unrepeatable(Exception):
     """This step cannot be repeated from a tape."""
 
@@ -49,9 +46,7 @@ class StepPlan:
     """Forward pass, loss and backward pass for one shape of batch."""
 
     def __init__(self, network: Sequential, x: Array, y: Array) -> None:
-        if type(network).__module__ != _OWN_NETWORK or not all(
-            type(layer).__module__.startswith(_OWN_LAYERS) for layer in network.layers
-        ):
+        if not own_classes(network):
             raise _Unrepeatable  # whose methods may do more than launch
         self.loss = network.bound_loss()
         self.x = x.copy()
@@ -71,13 +66,8 @@ class StepPlan:
         if tape.conditional:
             raise _Unrepeatable
         self.tape = tape
-        self.holders = [
-            (layer.gradients, name, layer.gradients[name])
-            for layer in network.layers
-            for name in layer.parameters
-        ]
+        self.remains = Remains(network)
         self._gradients = network.gradients()
-        self.kept = [(layer, layer._kept) for layer in network._every]
         self._check(network, value)
         self._updates: _Updates | None = None
 
@@ -128,10 +118,7 @@ class StepPlan:
             return None
         self.x[...] = x
         self.tape.run()
-        for layer, kept in self.kept:
-            layer._kept = kept
-        for gradients, name, array in self.holders:
-            gradients[name] = array.copy()
+        self.remains.put_back(np.ndarray.copy)
         logs = {"loss": self._value()}
         if all_figures and self.loss.has_accuracy:
             logs["accuracy"] = float(accuracy(self.p, targets))

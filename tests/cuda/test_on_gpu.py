@@ -6,6 +6,7 @@ import pytest
 import fastcnn
 from fastcnn import functional as F
 from fastcnn.kernels.cuda import target
+from fastcnn.layers import Conv2D, Dense, Flatten, MaxPool2D
 from fastcnn.verification import compare
 
 pytestmark = [
@@ -40,3 +41,26 @@ def test_memory_is_used_again_without_waiting():
     for _ in range(50):
         x = F.relu(x)
     assert np.array_equal(fastcnn.to_host(x), np.ones(1 << 20, np.float32))
+
+
+def test_captured_steps_are_the_plain_ones():
+    def trained(captured):
+        layers = [
+            Conv2D(4, 3, activation="relu"), MaxPool2D(2), Flatten(), Dense(3, activation="softmax")
+        ]  # fmt: skip
+        network = fastcnn.Sequential(
+            layers, loss="categorical_cross_entropy", optimizer="adam", backend="cuda",
+            input_shape=(1, 8, 8),
+        )  # fmt: skip
+        if not captured:
+            network._graphs.step = lambda *_: None
+        losses = network.fit(x, y, epochs=5, batch_size=8, verbose=0).history["loss"]
+        assert network.captured == captured
+        return losses, network.state_dict()
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((28, 1, 8, 8), np.float32), rng.integers(0, 3, 28)
+    (losses, state), (want, state_want) = trained(True), trained(False)
+    assert losses == want
+    for name, values in state.items():
+        assert np.array_equal(values, state_want[name]), name

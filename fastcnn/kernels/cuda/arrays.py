@@ -187,6 +187,10 @@ class DeviceArray:
 
         copy(self, other)
 
+    def write(self, values: np.ndarray) -> None:
+        """Copy all elements from a host array of the same size."""
+        memory.write(self.owner, np.ascontiguousarray(values, self.dtype), self.stream)
+
     def shared_by(self, units: int) -> DeviceArray:
         """This one number as a bias of so many outputs."""
         shape = (units,)
@@ -331,17 +335,16 @@ def follow(stream: int, other: int) -> None:
 
 def to_device(values: np.ndarray, stream: int = 0) -> DeviceArray:
     """A host array (C order, native) copied to the device; returns once it has been read."""
-    target.require_device()
     chosen = _stream.get()
     stream = stream if chosen is None else chosen
-    owner = memory.allocate(values.shape, values.dtype, stream)
-    memory.write(owner, values, stream)
+    owner = memory.placed(values, stream)
     kind = _SIMULATED if target.simulated() else _NUMBA
     return _seen(owner, kind, values.shape, values.dtype, stream)
 
 
 def to_host(array: DeviceArray) -> np.ndarray:
     """A copy on the host, once the array's stream has come that far."""
+    target.expect_not_recording("reading from the host")
     values = np.empty(array.shape, array.dtype)
     if target.simulated():
         values[...] = array.owner._ary

@@ -38,10 +38,15 @@ def _pool(device: int) -> Any:
     return pool
 
 
+# Addresses and streams of what was dropped and is still to be freed.
+_unfreed: list[tuple[int, int]] = []
+
+
 class Memory:
     """Some bytes on the device, freed with this object, after what its stream has been given."""
 
     def __init__(self, nbytes: int, stream: int) -> None:
+        target.expect_not_recording("allocating memory")
         self.stream = stream
         pool = _pool(int(target.current_device()))
         made = driver.cuMemAllocFromPoolAsync(max(nbytes, 1), pool, stream)
@@ -50,8 +55,11 @@ class Memory:
     def __del__(self) -> None:
         # At the interpreter's end the driver frees everything by itself.
         if hasattr(self, "pointer") and not sys.is_finalizing():
+            _unfreed.append((self.pointer, self.stream))
             with suppress(Exception):
-                driver.cuMemFreeAsync(self.pointer, self.stream)
+                if not target.is_recording():  # when freeing, too, would be written down
+                    while _unfreed:
+                        driver.cuMemFreeAsync(*_unfreed.pop())
 
 
 class _Described:
@@ -70,31 +78,59 @@ class _Described:
 
 
 class Arena:
-    """The memory of one sequence of allocations, kept from its first run for all others."""
+    """The memory of one sequence of allocations, kept from its first run for all others.
+
+    Numbers that the host moves to the device within it are kept likewise, equal ones once.
+
+    Attributes
+    ----------
+    moved : list of arrays
+        Where these numbers are. Later runs write nothing there: whoever repeats the sequence does.
+    """
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
         self._next = 0
+        self._runs = 0
+        self._contents: dict[Any, Any] = {}
+        self.moved: list[Any] = []
+
+    @property
+    def nbytes(self) -> int:
+        return sum(prod(array.shape) * array.dtype.itemsize for array in self._kept)
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
         """Within a `with` block, hand out the same arrays as in the blocks before, in order."""
         token = _arena.set(self)
         self._next = 0
+        self._runs += 1
+        self._contents.clear()
         try:
             yield
         finally:
             _arena.reset(token)
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
-        """The next array; RuntimeError if the sequence is not that of the first run."""
+        """The next array; NotRecordable if the sequence is not that of the first run."""
         if self._next == len(self._kept):
             self._kept.append(_new(shape, dtype, stream))
         array = self._kept[self._next]
         self._next += 1
         if tuple(array.shape) != shape or array.dtype != dtype:
-            raise RuntimeError(f"a replayed step allocates {shape} where it had {array.shape}")
+            had = tuple(array.shape)
+            raise target.NotRecordable(f"a replayed step allocates {shape} where it had {had}")
         return array
+
+    def place(self, values: np.ndarray, stream: int) -> Any:
+        """An array of host values: written in the first run, as it is in all others."""
+        key = values.dtype.str, values.shape, values.tobytes()
+        if key not in self._contents:
+            array = self._contents[key] = self.take(values.shape, values.dtype, stream)
+            if self._runs == 1:
+                write(array, values, stream)
+                self.moved.append(array)
+        return self._contents[key]
 
 
 _arena: ContextVar[Arena | None] = ContextVar("fastcnn_arena", default=None)
@@ -102,6 +138,7 @@ _arena: ContextVar[Arena | None] = ContextVar("fastcnn_arena", default=None)
 
 def _new(shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
     if target.simulated():
+        target.expect_not_recording("allocating memory")
         return target.cuda.device_array(shape, dtype)
     memory = Memory(prod(shape) * dtype.itemsize, stream)
     return target.cuda.as_cuda_array(_Described(memory, shape, dtype), sync=False)
@@ -114,6 +151,17 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
     return _new(shape, dtype, stream) if arena is None else arena.take(shape, dtype, stream)
 
 
+def placed(values: np.ndarray, stream: int) -> Any:
+    """A Numba device array of host values (C order, native); returns once they have been read."""
+    target.require_device()
+    arena = _arena.get()
+    if arena is not None:
+        return arena.place(values, stream)
+    array = _new(values.shape, values.dtype, stream)
+    write(array, values, stream)
+    return array
+
+
 def pointer_of(array: Any) -> int:
     """The address of the first element of a Numba device array."""
     return int(array.__cuda_array_interface__["data"][0] or 0)
@@ -121,6 +169,7 @@ def pointer_of(array: Any) -> int:
 
 def write(array: Any, values: np.ndarray, stream: int) -> None:
     """Copy host values (C order) into a Numba device array; returns once they have been read."""
+    target.expect_not_recording("writing from the host")
     if target.simulated():
         array.copy_to_device(values)
     elif values.nbytes:
@@ -130,6 +179,7 @@ def write(array: Any, values: np.ndarray, stream: int) -> None:
 
 def read(pointer: int, values: np.ndarray, stream: int) -> None:
     """Copy from the device into a host array (C order), once the stream has come that far."""
+    target.expect_not_recording("reading from the host")
     if values.nbytes:
         checked(*driver.cuMemcpyDtoHAsync(values.ctypes.data, pointer, values.nbytes, stream))
         checked(*driver.cuStreamSynchronize(stream))

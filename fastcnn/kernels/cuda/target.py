@@ -24,7 +24,9 @@ import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -396,10 +398,12 @@ class Program:
         """
         if 0 in blocks:
             return
-        if simulated():
-            self._simulate(blocks, threads, arguments, shared)
-            return
-        Launch(self, blocks, threads, arguments, shared).run(stream)
+        recorded, written = Recorded(self, blocks, threads, arguments, shared), _written.get()
+        if written is not None:
+            written.append(recorded)
+            if simulated():
+                return
+        recorded.run(stream)
 
     def _simulate(
         self, blocks: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int
@@ -430,6 +434,56 @@ class Program:
 
     def __repr__(self) -> str:
         return f"{self.kernel.function.__name__}{self.meanings}"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A launch as it was asked for; holds its arguments, and so their memory, alive."""
+
+    program: Program
+    blocks: tuple[int, ...]
+    threads: int
+    arguments: tuple[Any, ...]
+    shared: int
+
+    def run(self, stream: int) -> None:
+        """Launch it, on the device or in the simulator."""
+        if simulated():
+            self.program._simulate(self.blocks, self.threads, self.arguments, self.shared)
+            return
+        Launch(self.program, self.blocks, self.threads, self.arguments, self.shared).run(stream)
+
+
+class NotRecordable(RuntimeError):
+    """Something was done while launches were written down that cannot be repeated with them."""
+
+
+# Where launches are written down, in this thread or task.
+_written: ContextVar[list[Recorded] | None] = ContextVar("fastcnn_cuda_written", default=None)
+
+
+@contextmanager
+def writing_down(launches: list[Recorded]) -> Iterator[None]:
+    """Within a `with` block, append every launch to a list; the simulator runs none of them.
+
+    A driver decides by its stream's state: see graphs.py.
+    """
+    token = _written.set(launches)
+    try:
+        yield
+    finally:
+        _written.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether launches are being written down in this thread or task."""
+    return _written.get() is not None
+
+
+def expect_not_recording(what: str) -> None:
+    """NotRecordable, if launches are being written down."""
+    if is_recording():
+        raise NotRecordable(f"{what} cannot be part of a graph")
 
 
 class Launch:

@@ -1,0 +1,203 @@
+"""Whole training steps on a GPU, written down once per shape of batch and repeated as CUDA graphs.
+
+In a small network a kernel takes a few microseconds, and launching it from Python several times as
+much. A graph holds all launches of a step, from the batch to the optimizer's update of every
+parameter, with the addresses of one set of arrays. A step then copies the batch in, writes the
+optimizer's rates, and makes one call of the driver. Its bits are those of the plain step, and
+nothing of it waits: losses and accuracies are copied aside on the GPU.
+
+The first step of a shape is plain: it compiles kernels and makes the optimizer's memory. The second
+computes on the graph's arrays and is then written down; all further ones are repeated. What cannot
+be written down stays plain, and FASTCNN_VERBOSE=1 says why.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastcnn.functional.devices import assign, is_on_device
+from fastcnn.functional.graphs import Repeated, say
+from fastcnn.functional.replay import conditions
+
+from .losses import Figure, copied_figures
+from .optimizers import SGD, Adam, Optimizer
+from .pairs import as_made
+from .remains import Remains, own_classes
+from .shapes import walk
+
+if TYPE_CHECKING:
+    from .sequential import Sequential
+
+# Bytes that the arrays of one step may take, which are kept: a large GPU writes and reads so much
+# in a tenth of a millisecond, the time of a few dozen launches. Beyond, launching is not what
+# takes the time.
+_MOST_BYTES = 256 << 20
+# Shapes of batches that a network keeps graphs for: at most 1 GB of them.
+_KEPT = 4
+
+
+class StepGraph:
+    """Forward pass, loss, backward pass and update for one shape of batch."""
+
+    def __init__(self, network: Sequential, optimizer: Optimizer, x: Any) -> None:
+        self.loss, self.optimizer, self.dtype = network.bound_loss(), optimizer, network.dtype
+        self._memory = _memory(optimizer)
+        self._work = Repeated([*network._parameters.values(), *self._memory])
+        self._x = self._work.room(x.shape, network.dtype)
+        outputs = walk(network.layers, x.shape)[-1]
+        self._y = self._work.room((len(x), *outputs[1:]), network.dtype)
+        self._figures: Mapping[str, Figure] = {}
+        self._remains: Remains | None = None
+        self._rates: Any = None
+
+    @property
+    def reason(self) -> str:
+        """Why the step cannot be repeated; empty if it can."""
+        return self._work.reason
+
+    @property
+    def launches(self) -> int:
+        """Kernels of one step."""
+        return self._work.launches
+
+    def is_of(self, optimizer: Optimizer) -> bool:
+        """Whether it updates with the same optimizer, and the same memory of it."""
+        memory = _memory(optimizer)
+        return (
+            optimizer is self.optimizer
+            and len(memory) == len(self._memory)
+            and all(a is b for a, b in zip(memory, self._memory, strict=True))
+        )
+
+    def _targets(self, y: Any) -> Any:
+        """Targets for `_y`, where they are; ValueError, TypeError as in the plain step."""
+        shape = tuple(self._y.shape)
+        return self.loss.placed(self.loss.targets(y, shape, self.dtype), self._y)
+
+    def first(self, network: Sequential, x: Any, y: Any) -> Mapping[str, Figure] | None:
+        """Take the step on the arrays that are kept, then write it down; None: only a plain one."""
+        optimizer = self.optimizer
+
+        def step() -> Mapping[str, Figure]:
+            z, p = network._forward(self._x, True)
+            figures = self.loss.figures(z, p, self._y)
+            network._backward_parameters(self.loss, self.loss.gradient(z, p, self._y))
+            optimizer.step(network._parameters, network.gradients(), network.backend)
+            return figures
+
+        targets = self._targets(y)
+        if tuple(targets.shape) != tuple(self._y.shape):
+            return None
+        with self._work.after(*filter(is_on_device, (x, targets))):
+            assign(self._x, x)
+            assign(self._y, targets)
+            figures = self._work.first(step)
+            found = copied_figures(figures)
+            iterations = optimizer.iterations
+            optimizer.iterations -= 1  # the same step, once more
+            self._figures = figures
+            try:
+                if self._work.nbytes > _MOST_BYTES:
+                    self._work.reason = f"its arrays take {self._work.nbytes >> 20} MB"
+                elif len(self._work.moved) != 1:
+                    self._work.reason = "more than the optimizer's rates comes from the host"
+                else:
+                    self._work.record(step)
+            finally:
+                optimizer.iterations = iterations
+        if not self.reason:
+            (self._rates,) = self._work.moved
+            self._remains = Remains(network)
+        return found
+
+    def again(self, x: Any, y: Any) -> Mapping[str, Figure] | None:
+        """The step by its graph; None for targets that only the plain step can judge."""
+        targets = self._targets(y)
+        if tuple(targets.shape) != tuple(self._y.shape):
+            return None
+        assert self._remains is not None
+        self.optimizer.iterations += 1
+        with self._work.after(*filter(is_on_device, (x, targets))):
+            assign(self._x, x)
+            assign(self._y, targets)
+            assign(self._rates, np.array(self.optimizer.rates(), self.dtype))
+            self._work.again()
+            found = copied_figures(self._figures)
+        self._remains.put_back(lambda gradient: gradient)
+        return found
+
+
+def _memory(optimizer: Optimizer) -> list[Any]:
+    return [array for arrays in optimizer.state.values() for array in arrays]
+
+
+class StepGraphs:
+    """A network's graphs, by shape of batch; never copied or saved along with it."""
+
+    def __init__(self) -> None:
+        # 1 after the plain step; a reason where there can be no graph
+        self._graphs: OrderedDict[Any, StepGraph | int | str] = OrderedDict()
+
+    def __deepcopy__(self, memo: Any) -> StepGraphs:
+        return StepGraphs()
+
+    def __reduce__(self) -> Any:
+        return StepGraphs, ()
+
+    def step(self, network: Sequential, x: Any, y: Any) -> Mapping[str, Figure] | None:
+        """A training step on the arrays of a graph; None where the plain step must be taken."""
+        optimizer = network.optimizer
+        if network.backend != "cuda" or optimizer is None or not _could(network, optimizer, x):
+            return None
+        where = conditions()
+        if where is None:
+            return None
+        settings = [getattr(layer, name) for layer, name in network._settings]
+        key = (tuple(x.shape), network.loss, where, id(optimizer), *settings)
+        found = self._graphs.get(key)
+        if isinstance(found, StepGraph) and not found.is_of(optimizer):
+            found = self._graphs[key] = 1
+        if isinstance(found, StepGraph):
+            figures = found.again(x, y)
+            network.captured = figures is not None
+            return figures
+        if found is None:
+            self._graphs[key] = 1
+        if found != 1 or not optimizer.state.keys() >= network._parameters.keys():
+            return None
+        graph = StepGraph(network, optimizer, x)
+        figures = graph.first(network, x, y)
+        if figures is not None:
+            self._keep(key, graph)
+        network.captured = figures is not None and not graph.reason
+        return figures
+
+    def _keep(self, key: Any, graph: StepGraph) -> None:
+        about = f"training steps of batches {key[0]}"
+        if graph.reason:
+            say(f"{about}: no CUDA graph, {graph.reason}")
+            self._graphs[key] = graph.reason
+            return
+        say(f"{about}: a CUDA graph of {graph.launches} launches")
+        self._graphs[key] = graph
+        while len(self._graphs) > _KEPT:
+            self._graphs.popitem(last=False)
+
+
+def _could(network: Sequential, optimizer: Optimizer, x: Any) -> bool:
+    """Whether such a network's steps can be graphs at all."""
+    return (
+        network.built
+        and bool(network._parameters)
+        and all(layer.backend == "cuda" for layer in network._every)
+        and type(optimizer) in (SGD, Adam)  # whose `_update` does nothing besides
+        and own_classes(network)
+        and all(map(as_made, network._every))
+        and (type(x) is np.ndarray or is_on_device(x))
+        and str(x.dtype).removeprefix("torch.") == network.dtype.name
+        and len(x) > 0
+    )
