@@ -74,7 +74,7 @@ OPTIONAL = {
 # Each of these is for one package, and imported by name in a process that is that package's own.
 ADAPTERS = tuple(
     f"benchmark.sides.{name}"
-    for name in ("onnx_runtime", "pytorch", "pytorch_network", "scientific", "xla")
+    for name in ("onnx_runtime", "pytorch", "pytorch_cuda", "pytorch_network", "scientific", "xla")
 )
 
 

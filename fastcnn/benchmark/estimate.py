@@ -18,10 +18,14 @@ _PREPARE = 0.25
 # Until a side's threads sleep after its turn, on average.
 _REST = 0.02
 _JUDGE_FLOPS = 15e9
+# The same of a large GPU.
+_GPU_FLOPS, _GPU_BYTES = 20e12, 2e12
 
 
-def call_seconds(case: Case, threads: int) -> float:
+def call_seconds(case: Case, threads: int, device: str = "cpu") -> float:
     """One call of one side, roughly."""
+    if device == "cuda":
+        return case.flops / _GPU_FLOPS + case.bytes / _GPU_BYTES + 1e-5
     return (case.flops / _FLOPS + case.bytes / _BYTES) / threads + 1e-5
 
 
@@ -42,7 +46,7 @@ def case_seconds(case: Case, settings: Settings) -> float:
     """One case on all numbers of threads."""
     total = case.flops / _JUDGE_FLOPS
     for threads in settings.threads:
-        call = call_seconds(case, threads)
+        call = call_seconds(case, threads, settings.device)
         # rounds, with a fifth more for those that are added, and three calls to warm up
         rounds = 1.2 * settings.rounds * (max(call, settings.seconds) + _REST)
         total += sides_of(case, settings) * (rounds + 3 * call + _PREPARE)

@@ -26,6 +26,8 @@ _PROMISED = {"float32": 1e-5, "float64": 1e-12}
 # A rectifier or a maximum within rounding of a tie decides either way, and each such decision
 # changes a gradient by a whole element: whole networks agree less closely than operations.
 _NETWORK = {"float32": 5e-3, "float64": 1e-9}
+# TF32's numbers are off by up to 2^-11, 5e-4, each.
+_PROMISED_TF32, _NETWORK_TF32 = 2e-3, 5e-2
 
 
 def expected(case: Case) -> Arrays:
@@ -54,10 +56,13 @@ def load(file: Path) -> Arrays:
         return dict(content)
 
 
-def allowed(case: Case) -> float:
+def allowed(case: Case, precision: str = "float32") -> float:
     """The largest relative error that counts as right."""
+    tf32 = precision == "tf32" and case.dtype == "float32"
     if isinstance(case.problem, NetworkProblem):
-        return _NETWORK[case.dtype]
+        return _NETWORK_TF32 if tf32 else _NETWORK[case.dtype]
+    if tf32:
+        return _PROMISED_TF32
     bound = limit(case.measured.function, case.dtype, case.problem, "mean-zero")
     return max(_PROMISED[case.dtype], bound)
 
@@ -84,9 +89,9 @@ def negated(results: Arrays) -> Arrays:
     return {name: -result for name, result in results.items()}
 
 
-def describe(case: Case, found: float) -> dict[str, Any]:
+def describe(case: Case, found: float, precision: str = "float32") -> dict[str, Any]:
     """The judgement of one side, for JSON; a relative error of inf is null there."""
-    bound = allowed(case)
+    bound = allowed(case, precision)
     return {
         "error": found if np.isfinite(found) else None,
         "allowed": bound,

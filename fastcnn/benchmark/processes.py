@@ -73,9 +73,13 @@ class ProcessWorker:
     ----------
     library : str
     threads : int
+    device, precision : str
+        As in `Settings`.
     """
 
-    def __init__(self, library: str, threads: int) -> None:
+    def __init__(
+        self, library: str, threads: int, device: str = "cpu", precision: str = "float32"
+    ) -> None:
         self.library, self.threads = library, threads
         ours, theirs = Pipe()
         fd = theirs.fileno()
@@ -89,8 +93,9 @@ class ProcessWorker:
             part for part in (root, environment.get("PYTHONPATH", "")) if part
         )
         command = [sys.executable, "-m", "fastcnn.benchmark.worker"]
+        listed = ",".join(map(str, cores))
         self._process = subprocess.Popen(
-            [*command, str(fd), library, str(threads), ",".join(map(str, cores))],
+            [*command, str(fd), library, str(threads), listed, device, precision],
             pass_fds=[fd], env=environment, stdin=subprocess.DEVNULL,
             stdout=2,  # what libraries print is not our output
         )  # fmt: skip
@@ -137,8 +142,10 @@ class ProcessWorker:
 class LocalWorker:
     """A session in this process: for tests, and for one library by itself."""
 
-    def __init__(self, library: str, threads: int) -> None:
-        self._session = Session(library, threads)
+    def __init__(
+        self, library: str, threads: int, device: str = "cpu", precision: str = "float32"
+    ) -> None:
+        self._session = Session(library, threads, device, precision)
 
     def ask(self, method: str, *arguments: Any) -> Any:
         return getattr(self._session, method)(*arguments)

@@ -5,6 +5,8 @@ Schema of the JSON, version 1. `fastcnn bench --json` writes it; a run that was 
 
     format, version, created, finished, seconds, command, machine, settings
     limits    [{threads, at, fma_gflops, copy_gbs, clock_ghz}]          measured during the run
+              of a GPU also multiply_add_gflops, tensor_gflops; fma_gflops is then the rate that
+              the precision asked for allows (sides/on_cuda.py)
     rows      [{layer, problem, operation, label, dtype, flops, bytes, threads, library, side,
                 status, reason, algorithm, workspace_bytes, error, allowed, peak_rss_bytes,
                 extra_bytes, rounds, minimum, median, low, high, spread, noisy, gflops, gbs,
@@ -138,7 +140,8 @@ def typical_limits(limits: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         mine = [entry for entry in limits if entry["threads"] == threads]
         found[threads] = {
             name: _median([entry[name] for entry in mine])
-            for name in ("fma_gflops", "copy_gbs", "clock_ghz")
+            for name in mine[0]
+            if name not in ("threads", "at")
         }
     return found
 

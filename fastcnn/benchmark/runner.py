@@ -29,7 +29,8 @@ from fastcnn.benchmark.statistics import interval
 
 # (seconds done, seconds in all, what is being measured), by the estimate
 Progress = Callable[[float, float, str], None]
-MakeWorker = Callable[[str, int], Worker]
+# (library, threads, device, precision)
+MakeWorker = Callable[[str, int, str, str], Worker]
 
 # Above it, the spread is asked to come down to `Settings.spread`.
 _LONG = 1e-3
@@ -67,7 +68,7 @@ class Run:
     settings : Settings
     progress : callable, optional
     make_worker : callable
-        (library, threads) -> Worker; processes by default.
+        (library, threads, device, precision) -> Worker; processes by default.
 
     Attributes
     ----------
@@ -117,7 +118,8 @@ class Run:
     def _worker(self, library: str, threads: int) -> Worker:
         key = library, threads
         if key not in self._workers:
-            self._workers[key] = self._make_worker(library, threads)
+            where = self.settings.device, self.settings.precision
+            self._workers[key] = self._make_worker(library, threads, *where)
         return self._workers[key]
 
     def execute(self) -> Results:
@@ -132,6 +134,9 @@ class Run:
         total, done = run_seconds(self.cases, self.settings), 0.0
         self._tell(0, total, "starting the processes, measuring the machine")
         results.machine = machine.facts()
+        if self.settings.device == "cuda":
+            for library in ("fastcnn", *self.settings.peers):
+                results.machine |= self._worker(library, self.settings.threads[0]).ask("facts")
         self._measure_limits(force=True)
         began = self.elapsed
         for case, estimate in zip(self.cases, estimates, strict=True):
@@ -282,15 +287,17 @@ def measure(
         return run.execute()
 
 
-def check_peers(peers: Sequence[str]) -> tuple[str, ...]:
+def check_peers(peers: Sequence[str], device: str = "cpu") -> tuple[str, ...]:
     """Peers that were asked for by name, all installed.
 
     Raises
     ------
     ValueError
-        One is not; says what to install.
+        One is not, or has no side on the device; says what to install or to take.
     """
     for peer in peers:
+        if device == "cuda" and peer not in registry.ON_CUDA:
+            raise ValueError(f"peer {peer!r} has no side on a GPU: use --peers torch, or none")
         lacking = registry.missing(peer)
         if lacking:
             raise ValueError(

@@ -33,6 +33,10 @@ class Settings:
         Cases that have not begun by then, in seconds, are left out, and named.
     limits_every : float
         Seconds after which the machine's limits are measured again.
+    device : str
+        "cpu", or "cuda": arrays on a GPU, timed by its clock.
+    precision : str
+        What both sides compute in on a GPU: a name that `fastcnn.precision` takes.
     """
 
     threads: tuple[int, ...] = (1,)
@@ -46,6 +50,8 @@ class Settings:
     patience: float = 3.0
     deadline: float | None = None
     limits_every: float = 120.0
+    device: str = "cpu"
+    precision: str = "float32"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -99,12 +99,25 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
 
 def _limits(content: dict[str, Any]) -> Iterator[str]:
     for threads, found in typical_limits(content["limits"]).items():
+        if "tensor_gflops" in found:
+            yield from _gpu_limits(found, content)
+            continue
         peak, clock = found["fma_gflops"], found["clock_ghz"]
         text = f"limits, {threads} thread{'s' if threads > 1 else ''}: "
         if peak is not None:
             text += f"{peak:.0f} GFLOP/s out of L1, "
         text += f"{found['copy_gbs']:.1f} GB/s copied"
         yield text if clock is None else f"{text}, {clock:.2f} GHz"
+
+
+def _gpu_limits(found: dict[str, Any], content: dict[str, Any]) -> Iterator[str]:
+    cores, unit = found["tensor_gflops"], "TFLOP/s"
+    text = f"limits of {content['machine']['gpu']}: "
+    text += f"{found['multiply_add_gflops'] / 1e3:.1f} {unit} of float32 multiply-adds, "
+    if cores is not None:
+        text += f"{cores / 1e3:.1f} {unit} of TF32 products (mma.sync), "
+    yield f"{text}{found['copy_gbs']:.0f} GB/s copied"
+    yield f"numerics on all sides: {content['settings']['precision']}"
 
 
 def _startup(content: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The process of one library: prepares cases, answers the judge, and times calls when told to.
 
-Started as `python -m fastcnn.benchmark.worker FD LIBRARY THREADS CORES` by processes.py, it takes
+Started as `python -m fastcnn.benchmark.worker FD LIBRARY THREADS CORES DEVICE
+PRECISION` by processes.py, it takes
 (method, arguments) over a pipe and sends back (True, result) or (False, text of the error). It
 imports one library only, so that thread pools and their settings are nobody else's.
 """
@@ -15,6 +16,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -55,11 +57,18 @@ class Session:
     library : str
         A key of `sides.LIBRARIES`.
     threads : int
+    device, precision : str
+        As in `Settings`. The judge computes on the host whatever they are.
     """
 
-    def __init__(self, library: str, threads: int) -> None:
-        self.library, self.threads = library, threads
-        self.module: Any = sides.module(library)
+    def __init__(
+        self, library: str, threads: int, device: str = "cpu", precision: str = "float32"
+    ) -> None:
+        self.library, self.threads, self.precision = library, threads, precision
+        on_cuda = device == "cuda" and library in sides.ON_CUDA
+        self.module: Any = sides.module(library, "cuda" if on_cuda else "cpu")
+        # what modules of a GPU's sides take besides
+        self._more = (precision,) if on_cuda else ()
         self._case: Case | None = None
         self._sets: list[Arrays] = []
         self._prepared: dict[str, Prepared] = {}
@@ -69,7 +78,7 @@ class Session:
         """Take up a case; returns the names of this library's sides in it."""
         self.end()
         self._case = case
-        names: list[str] = self.module.variants(case)
+        names: list[str] = self.module.variants(case, *self._more)
         if names:
             self._sets = case.data()
         return names
@@ -89,7 +98,8 @@ class Session:
         """Make a side ready; {"reason": …} if it cannot serve."""
         assert self._case is not None
         try:
-            prepared = self.module.prepare(side, self._case, self._sets, self.threads)
+            more = self._more
+            prepared = self.module.prepare(side, self._case, self._sets, self.threads, *more)
             prepared.run(0)  # compiles; some libraries only find here that they cannot
         except Unsupported as error:
             return {"reason": str(error)}
@@ -111,7 +121,7 @@ class Session:
             prepared.change()
             error = max(error, judging.error(prepared.answer(0), judging.negated(want)))
             prepared.change()
-        return judging.describe(self._case, error)
+        return judging.describe(self._case, error, self.precision)
 
     def warm(self, side: str) -> dict[str, Any]:
         """Call a side until it is warm; peak memory is that of one warm call.
@@ -153,10 +163,7 @@ class Session:
         try:
             while not timings or (spent < seconds and len(timings) < _MOST_CALLS):
                 number = len(timings) % len(self._sets)
-                start = time.perf_counter()
-                result = prepared.run(number)
-                elapsed = time.perf_counter() - start
-                del result
+                elapsed = (prepared.seconds or self._clocked(prepared.run))(number)
                 timings.append(elapsed)
                 spent += elapsed
                 prepared.change()
@@ -168,8 +175,27 @@ class Session:
         self._typical[side] = median(timings)
         return timings
 
+    @staticmethod
+    def _clocked(run: Callable[[int], Any]) -> Callable[[int], float]:
+        """A call that takes the time of `run` by this machine's clock."""
+
+        def clocked(number: int) -> float:
+            start = time.perf_counter()
+            result = run(number)
+            elapsed = time.perf_counter() - start
+            del result  # which may take time as well
+            return elapsed
+
+        return clocked
+
+    def facts(self) -> dict[str, Any]:
+        """What a reader of figures must know of a GPU and of the library on it; else nothing."""
+        return self.module.facts() if self._more else {}
+
     def limits(self, at: float) -> dict[str, Any]:
-        """The machine's limits, with as many threads as this session has."""
+        """The machine's limits, with as many threads as this session has; or the GPU's."""
+        if self._more:
+            return self.module.limits(at, self.precision)
         import fastcnn
         from fastcnn.benchmark import roofline
 
@@ -177,7 +203,14 @@ class Session:
         return roofline.measure(self.threads, at).to_dict()
 
 
-def serve(connection: Connection, library: str, threads: int, cores: list[int]) -> None:
+def serve(
+    connection: Connection,
+    library: str,
+    threads: int,
+    cores: list[int],
+    device: str,
+    precision: str,
+) -> None:
     """Answer until the other end of the pipe is gone."""
     session: Session | None = None
     while True:
@@ -187,7 +220,7 @@ def serve(connection: Connection, library: str, threads: int, cores: list[int]) 
             return
         try:
             if session is None:
-                session = Session(library, threads)
+                session = Session(library, threads, device, precision)
                 if hasattr(session.module, "bind"):  # OpenMP is told by the environment
                     session.module.bind(cores)
             answer = True, getattr(session, method)(*arguments)
@@ -199,11 +232,11 @@ def serve(connection: Connection, library: str, threads: int, cores: list[int]) 
 
 def main() -> None:
     """Pin this process, then serve; nothing heavy is imported before."""
-    fd, library, threads = sys.argv[1:4]
-    cores = [int(core) for core in sys.argv[4].split(",")]
+    fd, library, threads, listed, device, precision = sys.argv[1:7]
+    cores = [int(core) for core in listed.split(",")]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.sched_setaffinity(0, cores)
-    serve(Connection(int(fd)), library, int(threads), cores)
+    serve(Connection(int(fd)), library, int(threads), cores, device, precision)
 
 
 if __name__ == "__main__":

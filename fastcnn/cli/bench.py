@@ -7,6 +7,7 @@ result of fastcnn was wrong, or --compare finds it slower.
     fastcnn bench --quick                             two minutes, every installed peer
     fastcnn bench --suite vgg16 --ops dx,dw --peers torch,ort --threads 1,2 --json new.json
     fastcnn bench --problem n8c64h56k64r3p1           one layer of your own
+    fastcnn bench --device cuda --peers torch         arrays on a GPU, beside cuDNN
     fastcnn bench --compare old.json new.json         what got faster, slower, or is noise
 """
 
@@ -31,6 +32,8 @@ from fastcnn.benchmark.settings import Settings, quick
 from fastcnn.benchmark.sides import PEERS, installed
 from fastcnn.cli.options import DTYPES, counts, names, output_file, positive_seconds, problems
 from fastcnn.cli.progress import Progress
+from fastcnn.kernels.cuda.target import CudaUnavailable, require_device
+from fastcnn.kernels.precision import PRECISIONS
 from fastcnn.verification.problems import find
 
 _INTERRUPTED = 130
@@ -55,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--peers", type=names("peer", [*PEERS, "none"]), metavar="NAMES",
         help=f"some of {', '.join(PEERS)}, or none (all that are installed)")  # fmt: skip
     add("--threads", type=counts, metavar="NUMBERS", help="such as 1,2 (all cores)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
+    add("--precision", choices=PRECISIONS, default="float32",
+        help="of all sides on a GPU (float32): PyTorch takes TF32 only with tf32")  # fmt: skip
     add("--dtype", choices=DTYPES, default="float32")
     add("--turn", type=positive_seconds, metavar="SECONDS",
         help="of calls, per side and round (0.05): with less, sooner done and noisier")  # fmt: skip
@@ -67,11 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    peers = installed() if arguments.peers is None else arguments.peers
-    chosen = check_peers([peer for peer in peers if peer != "none"])
+    peers = installed(arguments.device) if arguments.peers is None else arguments.peers
+    chosen = check_peers([peer for peer in peers if peer != "none"], arguments.device)
     threads = tuple(arguments.threads or [fastcnn.get_num_threads()])
+    if arguments.device == "cuda":
+        require_device()
+        threads = (1,)  # of the host, which launches
     cores_for(max(threads))  # more threads than cores are refused before anything starts
     settings = quick(threads, chosen) if arguments.quick else Settings(threads, chosen)
+    settings = replace(settings, device=arguments.device, precision=arguments.precision)
     if arguments.chosen_only:
         settings = replace(settings, implementations=False)
     return settings if arguments.turn is None else replace(settings, seconds=arguments.turn)
@@ -84,10 +94,15 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
     chosen = arguments.suite or ([] if own else ["all"])
     if "all" in chosen:
         chosen = list(suites())
-    return cases(chosen, arguments.ops, own, arguments.dtype)
+    found = cases(chosen, arguments.ops, own, arguments.dtype)
+    # on a GPU weights are packed at every call, frozen or not
+    frozen = "conv2d_frozen" if arguments.device == "cuda" else ""
+    return [case for case in found if case.operation != frozen]
 
 
 def _wants_startup(arguments: argparse.Namespace) -> bool:
+    if arguments.device == "cuda":
+        return False  # nothing of it is kept between processes yet
     if arguments.quick or arguments.problem:
         return "startup" in (arguments.suite or ())
     return not arguments.suite or bool({"startup", "all"} & set(arguments.suite))
@@ -130,7 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
             print("\n".join(str(file) for file in write_readme(arguments.readme)))
             return 0
         settings, wanted = _settings(arguments), _cases(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, CudaUnavailable) as error:
         print(f"fastcnn bench: {error}", file=sys.stderr)
         return 2
     return _measure(arguments, settings, wanted)

@@ -123,7 +123,7 @@ def recorded(peers, seconds, broken=(), **settings):
     wanted = cases([], ["forward"], [find("n1c1h6k1r3")])
     chosen = Settings((1,), peers, pause=0.0, **settings)
 
-    def make(library, threads):
+    def make(library, threads, device, precision):
         return Recorder(log, library, seconds.get(library, 1.0), library in broken)
 
     with runner.Run(wanted, chosen, make_worker=make) as run:

@@ -2,7 +2,18 @@
 
 import pytest
 
-from fastcnn.kernels.cuda import conv, dense, elements, loss, pool, rows, softmax, sums, update
+from fastcnn.kernels.cuda import (
+    conv,
+    dense,
+    elements,
+    loss,
+    pool,
+    rates,
+    rows,
+    softmax,
+    sums,
+    update,
+)
 from tests.cuda.conftest import needs_extra
 
 pytestmark = needs_extra
@@ -77,3 +88,22 @@ def test_pointers_are_single_parameters():
     facts = elements._from_one.of(real="float32", formula=elements._copied).facts((9, 0))
     header = facts.ptx.split(".entry")[1].split(")")[0]
     assert header.count(".param") == 3
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_what_measures_a_rate_does_little_else(arch):
+    """Of each turn of the loop, and what stands before and after it, most are multiply-adds."""
+    facts = rates._multiply_adds.of(real="float32").facts(arch)
+    assert facts.spills == facts.stack == 0
+    assert facts.registers * rates.THREADS * rates.BLOCKS_PER_SM <= 65536
+    assert facts.count("FFMA") >= rates.CHAINS * rates.STEPS
+    assert facts.count("FFMA") > 0.7 * sum(facts.instructions.values())
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES[1:])
+def test_what_measures_tensor_cores_feeds_them_from_registers(arch):
+    facts = rates._multiply_tiles.of().facts(arch)
+    assert facts.spills == facts.stack == 0
+    assert facts.count("HMMA.1688.F32.TF32") % (rates.TILES * rates.PRODUCTS) == 0
+    assert facts.count("HMMA.1688.F32.TF32") >= rates.TILES * rates.PRODUCTS
+    assert facts.count("(LDG|LDS)") <= 2

@@ -21,6 +21,9 @@ LIBRARIES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "jax": ("xla", ("jax",), ("jax",)),
     "scipy": ("scientific", ("scipy",), ("scipy",)),
 }
+# The same for arrays on a GPU, whose modules also take the precision:
+# `variants(case, precision)`, `prepare(variant, case, sets, threads, precision)`.
+ON_CUDA = {"fastcnn": "on_cuda", "torch": "pytorch_cuda"}
 PEERS = tuple(name for name in LIBRARIES if name != "fastcnn")
 
 # What the sides are, for reports.
@@ -40,11 +43,13 @@ def missing(library: str) -> list[str]:
     return [package for package in LIBRARIES[library][1] if find_spec(package) is None]
 
 
-def installed() -> list[str]:
+def installed(device: str = "cpu") -> list[str]:
     """Peers that can run here."""
-    return [name for name in PEERS if not missing(name)]
+    able = PEERS if device == "cpu" else tuple(name for name in PEERS if name in ON_CUDA)
+    return [name for name in able if not missing(name)]
 
 
-def module(library: str) -> ModuleType:
+def module(library: str, device: str = "cpu") -> ModuleType:
     """A library's module; imports the library itself."""
-    return import_module(f"fastcnn.benchmark.sides.{LIBRARIES[library][0]}")
+    name = ON_CUDA[library] if device == "cuda" else LIBRARIES[library][0]
+    return import_module(f"fastcnn.benchmark.sides.{name}")

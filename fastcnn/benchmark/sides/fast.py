@@ -49,7 +49,7 @@ def _implementation(variant: str, problem: Problem) -> Implementation:
     raise Unsupported(f"{problem.operation} has no implementation {variant!r}")
 
 
-def _pinned(operation: str, implementation: Implementation) -> Any:
+def pinned(operation: str, implementation: Implementation) -> Any:
     """`functional`, with one operation on one implementation.
 
     Operations that take `algorithm=` get it there, where the plan is kept between calls; for the
@@ -76,7 +76,7 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepa
     if case.operation == "conv2d_frozen":
         frozen: list[Any] = [fastcnn.PackedWeight(arrays["w"]) for arrays in sets]
         sets = [arrays | {"w": w} for arrays, w in zip(sets, frozen, strict=True)]
-    ops = functional if variant == "auto" else _pinned(problem.operation, implementation)
+    ops = functional if variant == "auto" else pinned(problem.operation, implementation)
     prepared = with_namespace(ops, case, sets)
     prepared.algorithm = implementation.name
     prepared.workspace = implementation.workspace(problem)

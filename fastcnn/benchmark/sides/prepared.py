@@ -32,6 +32,11 @@ class Prepared:
         What served, where the side says so.
     workspace : int or None
         Bytes of scratch memory per thread, where the side says so.
+    launch : callable or None
+        As `run`, without waiting for the result, where that makes a difference.
+    seconds : callable or None
+        (number of an input set) -> how long `run` takes by the clock of a device; None where the
+        host's clock tells.
     """
 
     run: Callable[[int], Any]
@@ -39,6 +44,8 @@ class Prepared:
     change: Callable[[], None]
     algorithm: str | None = None
     workspace: int | None = None
+    launch: Callable[[int], Any] | None = None
+    seconds: Callable[[int], float] | None = None
 
 
 def with_namespace(ops: Namespace, case: Case, sets: list[Arrays]) -> Prepared:

@@ -86,14 +86,14 @@ def _max_pool2d_grad(p: PoolProblem, t: Tensors) -> Tensors:
 
 def _labels_grad(p: Any, t: Tensors) -> Tensors:
     dz = torch.softmax(t["p"], 1)
-    rows = torch.arange(len(dz))
+    rows = torch.arange(len(dz), device=dz.device)
     dz[rows, t["y"]] -= 1
     return {"dp": dz.div_(len(dz))}
 
 
 def _labels_probability_grad(p: Any, t: Tensors) -> Tensors:
     dp = torch.zeros_like(t["p"])
-    rows = torch.arange(len(dp))
+    rows = torch.arange(len(dp), device=dp.device)
     dp[rows, t["y"]] = -1 / t["p"][rows, t["y"]]
     return {"dp": dp.div_(len(dp))}
 
@@ -150,39 +150,43 @@ CALLS: dict[str, Call] = {
 }
 
 
-def _tensors(case: Case, arrays: Arrays, channels_last: bool) -> Tensors:
+def _tensors(case: Case, arrays: Arrays, channels_last: bool, device: str) -> Tensors:
     """Arrays as tensors of one memory format, and what the operators want besides."""
     p = case.problem
     ours = ("mask", "passes")
-    tensors: Tensors = {n: torch.from_numpy(a) for n, a in arrays.items() if n not in ours}
+    tensors: Tensors = {
+        n: torch.from_numpy(a).to(device) for n, a in arrays.items() if n not in ours
+    }
     if isinstance(p, ConvProblem):
+        kind: Any = {"dtype": getattr(torch, case.dtype), "device": device}
         shapes = {"x": p.geometry.input_shape, "w": p.geometry.weight_shape}
         for name, shape in shapes.items():
-            tensors.setdefault(name, torch.zeros(shape, dtype=getattr(torch, case.dtype)))
+            tensors.setdefault(name, torch.zeros(shape, **kind))
     if channels_last:
-        kind = torch.channels_last
         for name, tensor in tensors.items():
             if tensor.dim() == 4:
-                tensors[name] = tensor.contiguous(memory_format=kind)
+                tensors[name] = tensor.contiguous(memory_format=torch.channels_last)
     if case.operation == "max_pool2d_grad" and isinstance(p, PoolProblem):
         tensors["indices"] = aten.max_pool2d_with_indices(tensors["x"], *_window(p))[1]
     if case.operation == "relu_max_pool2d_grad" and isinstance(p, PoolProblem):
         tensors["rectified"] = torch.relu(tensors["x"])
         tensors["indices"] = aten.max_pool2d_with_indices(tensors["rectified"], *_window(p))[1]
     if case.operation == "binary_cross_entropy_grad":
-        tensors["one"] = torch.ones((), dtype=getattr(torch, case.dtype))
+        tensors["one"] = torch.ones((), dtype=getattr(torch, case.dtype), device=device)
     return tensors
 
 
-def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepared:
+def prepare(
+    variant: str, case: Case, sets: list[Arrays], threads: int, device: str = "cpu"
+) -> Prepared:
     """One of PyTorch's sides. Its eager mode packs weights at every call, frozen or not."""
     torch.set_num_threads(threads)
     if not case.measured.function:
         from fastcnn.benchmark.sides.pytorch_network import prepare_network
 
-        return prepare_network(case, sets)
+        return prepare_network(case, sets, device)
     call, problem = CALLS[case.operation], case.problem
-    tensors = [_tensors(case, arrays, variant == "torch_cl") for arrays in sets]
+    tensors = [_tensors(case, arrays, variant == "torch_cl", device) for arrays in sets]
     weights = [tensors[0][name] for name in case.measured.weights]
     for others in tensors[1:]:  # one place for all sets, in either format
         others.update(zip(case.measured.weights, weights, strict=True))
@@ -191,10 +195,10 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepa
         return call(problem, tensors[number])
 
     def answer(number: int) -> Arrays:
-        return {name: np.asarray(tensor.numpy()) for name, tensor in run(number).items()}
+        return {name: np.asarray(tensor.cpu().numpy()) for name, tensor in run(number).items()}
 
     def change() -> None:
         for weight in weights:
             weight.neg_()
 
-    return Prepared(run, answer, change)
+    return Prepared(run, answer, change, launch=run)

@@ -121,12 +121,13 @@ def _rebuilt(problem: NetworkProblem, x: np.ndarray) -> tuple[Any, Any]:
     return nn.Sequential(*modules), loss
 
 
-def prepare_network(case: Case, sets: list[Arrays]) -> Prepared:
+def prepare_network(case: Case, sets: list[Arrays], device: str = "cpu") -> Prepared:
     """Forward, loss, backward and plain gradient descent, as PyTorch's users write them."""
     assert isinstance(case.problem, NetworkProblem)
     network, loss_of = _rebuilt(case.problem, sets[0]["x"])
+    network.to(device)
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE)
-    batches = [(torch.from_numpy(s["x"]), torch.from_numpy(s["y"])) for s in sets]
+    batches = [[torch.from_numpy(s[name]).to(device) for name in ("x", "y")] for s in sets]
 
     def gradients(number: int) -> Any:
         x, y = batches[number]
@@ -136,16 +137,16 @@ def prepare_network(case: Case, sets: list[Arrays]) -> Prepared:
         loss.backward()
         return loss
 
-    def run(number: int) -> float:
+    def launch(number: int) -> Any:
         loss = gradients(number)
         optimizer.step()
-        return float(loss)
+        return loss
 
     def answer(number: int) -> Arrays:
         # the order of parameters is that of fastcnn's state, whose names the judge uses
-        loss = gradients(number).numpy()
+        loss = gradients(number).cpu().numpy()
         names = case.problem.build(case.dtype).parameters()  # type: ignore[union-attr]
-        found = (parameter.grad.numpy() for parameter in network.parameters())
+        found = (parameter.grad.cpu().numpy() for parameter in network.parameters())
         return {"loss": loss, **dict(zip(names, found, strict=True))}
 
-    return Prepared(run, answer, lambda: None)
+    return Prepared(lambda n: float(launch(n)), answer, lambda: None, launch=launch)

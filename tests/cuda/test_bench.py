@@ -1,0 +1,95 @@
+"""`fastcnn bench --device cuda` without a GPU: the whole run in the simulator, and what is said."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fastcnn.benchmark import judging, sides
+from fastcnn.benchmark.cases import Case
+from fastcnn.benchmark.processes import ProcessWorker
+from fastcnn.benchmark.runner import check_peers
+from fastcnn.cli import main
+from fastcnn.kernels.cuda import target, timing
+from fastcnn.verification.problems import find
+from tests.cuda.conftest import INSTALLED, needs_extra, simulate
+
+CONV = Case("conv2d", find("n1c1h4k1r2"))
+
+
+@needs_extra
+def test_a_run_is_rehearsed():
+    """Every operation and a network's step: right, timed, with the limits beside it, in JSON."""
+    first, *lines = simulate("bench").splitlines()
+    content = json.loads(first)
+    assert content["finished"]
+    assert content["settings"]["device"] == "cuda"
+    assert content["machine"]["gpu"] == "Numba's simulator"
+    rows = content["rows"]
+    assert [(row["status"], row["reason"]) for row in rows] == [("ok", None)] * len(rows)
+    operations = {row["operation"] for row in rows}
+    assert {"conv2d", "conv2d_weight_grad", "max_pool2d_grad", "dense", "train_step"} < operations
+    for limits in content["limits"]:
+        assert limits["multiply_add_gflops"] == limits["fma_gflops"] > 0
+        assert limits["copy_gbs"] > 0
+        assert limits["tensor_gflops"] is None
+    assert "numerics on all sides: ieee" in lines
+
+
+@pytest.mark.skipif(target.missing_device() is None, reason="there is a GPU here")
+def test_without_a_gpu_one_line_says_so(capsys):
+    assert main(["bench", "--device", "cuda", "--peers", "none"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fastcnn bench: ")
+    assert said.count("\n") == 1
+    assert ("driver" if INSTALLED else "pip install") in said
+
+
+def test_peers_without_a_side_on_a_gpu_are_refused():
+    with pytest.raises(ValueError, match="peer 'ort' has no side on a GPU: use --peers torch"):
+        check_peers(["ort"], "cuda")
+    assert set(sides.installed("cuda")) <= {"torch"}
+
+
+@pytest.mark.skipif(bool(sides.missing("torch")), reason="torch is not installed")
+def test_torch_without_cuda_says_so():
+    worker = ProcessWorker("torch", 1, "cuda", "tf32")
+    try:
+        if worker.ask("facts")["torch_cuda"] is not None:
+            pytest.skip("this torch has CUDA")
+        assert worker.ask("begin", CONV) == ["torch", "torch_cl"]
+        assert worker.ask("prepare", "torch") == {"reason": "this PyTorch finds no GPU"}
+    finally:
+        worker.close()
+
+
+def test_tf32_is_judged_as_such():
+    assert judging.allowed(CONV, "tf32") == 2e-3
+    assert judging.allowed(CONV, "float32") == judging.allowed(CONV, "ieee") == 1e-5
+
+
+class Events:
+    """A driver with two events, 5 ms apart."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.calls.append((name, *arguments))
+            given = {"cuEventCreate": len(self.calls), "cuEventElapsedTime": 5.0}
+            return 0, given.get(name)
+
+        return call
+
+
+def test_time_is_between_two_events_of_the_stream(monkeypatch):
+    driver = Events()
+    monkeypatch.setattr(timing, "driver", driver)
+    monkeypatch.setattr(target, "simulated", lambda: False)
+    found = timing.seconds(lambda: driver.calls.append("work"), 9)
+    assert np.isclose(found, 5e-3)
+    assert driver.calls[2:] == [
+        ("cuEventRecord", 1, 9), "work", ("cuEventRecord", 2, 9), ("cuEventSynchronize", 2),
+        ("cuEventElapsedTime", 1, 2), ("cuEventDestroy", 1), ("cuEventDestroy", 2),
+    ]  # fmt: skip
