@@ -42,5 +42,7 @@ def inner_loops(text, multiply):
 
 
 def on_stack(loop):
-    """Instructions that read from the stack or write to it."""
-    return [line for line in loop if re.search(r"[re]sp\b|\[sp|\[x29", line)]
+    """Instructions that read from the stack or write to it; but not the comparison with a loop's
+    end, which may stand there at no cost."""
+    there = [line for line in loop if re.search(r"[re]sp\b|\[sp|\[x29", line)]
+    return [line for line in there if not line.startswith("cmp")]

@@ -36,17 +36,17 @@ FLOATS = (np.float32, np.float64)
 
 @kernel
 def multiplying(
-    tall, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+    tall, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step, ahead,
     c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
 ):  # fmt: skip
     if tall:
         tall_product(
-            rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+            rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step, ahead,
             c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
         )  # fmt: skip
     else:
         short_product(
-            rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+            rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step, ahead,
             c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
         )  # fmt: skip
 
@@ -100,7 +100,7 @@ def putting(count, s, s0, step, t, t0, plane, stride, first, last):
 @pytest.mark.parametrize(("rounds", "depth"), [(1, 1), (1, 7), (3, 5), (4, 1)])
 def test_product_is_the_contract(dtype, tall, accumulate, finish, rounds, depth):
     """Equal on integers; NaN all around what is read of A, B and C does not show, the buffers that
-    are not chosen are NaN, and nothing around C is written."""
+    are not chosen are NaN, and nothing around C is written. What is fetched may be no memory."""
     rows = UNIT.rows if tall else UNIT.short_rows
     lanes = UNIT.lanes(np.dtype(dtype).itemsize)
     columns = UNIT.vectors * lanes
@@ -145,7 +145,7 @@ def test_product_is_the_contract(dtype, tall, accumulate, finish, rounds, depth)
         result = c.copy()
         multiplying(
             tall, rounds, depth, a, offset, near_b, far_b, far, offset, offsets, 1,
-            np.array(runs), 2, step, near_c, far_c, far, offset, c_step, accumulate,
+            np.array(runs), 2, step, far << 40, near_c, far_c, far, offset, c_step, accumulate,
             ends, offset, finish,
         )  # fmt: skip
         expected = np.einsum("okm,okj->mj", a_rows, b_rows) + accumulate * before
@@ -296,7 +296,7 @@ def assembly(cpu, triple, unit, tile):
     """One tile's product, as a function of numbers and pointers, compiled for a CPU."""
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
-    numbers = 5 + 3 * unit.vectors
+    numbers = 6 + 3 * unit.vectors
     signature = ir.FunctionType(
         ir.VoidType(), [integer] * numbers + [pointer] * 5 + [ir.IntType(1)]
     )
@@ -324,10 +324,10 @@ def assembly(cpu, triple, unit, tile):
         emit_sums(emit, totals, height, sizes[4], c_rows, start, fresh)
     else:
         rows = unit.rows if tile == "tall" else unit.short_rows
-        runs = [tuple(sizes[5 + 3 * v : 8 + 3 * v]) for v in range(unit.vectors)]
-        c_step, finish = sizes[3], sizes[4]
+        runs = [tuple(sizes[6 + 3 * v : 9 + 3 * v]) for v in range(unit.vectors)]
+        c_step, finish, ahead = sizes[3:6]
         emit_product(
-            emit, unit, rows, sizes[:3], pointers[:5], runs, c_step, pointers[5], finish
+            emit, unit, rows, sizes[:3], pointers[:5], runs, ahead, c_step, pointers[5], finish
         )  # fmt: skip
     builder.ret_void()
     return compiled(module, cpu, triple)

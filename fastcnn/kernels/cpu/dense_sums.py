@@ -114,12 +114,12 @@ def _sums_chunk(task, packed, b, out, panels, runs, no_offset, sizes):
                     if height == tall:
                         tall_product(
                             1, depth, packed, at_a, copied, b, whole, at_b, no_offset, 0,
-                            runs, 0, step, c, out, direct, at_c, c_step, k0 > 0, packed, 0, 0,
+                            runs, 0, step, 0, c, out, direct, at_c, c_step, k0 > 0, packed, 0, 0,
                         )  # fmt: skip
                     else:
                         short_product(
                             1, depth, packed, at_a, copied, b, whole, at_b, no_offset, 0,
-                            runs, 0, step, c, out, direct, at_c, c_step, k0 > 0, packed, 0, 0,
+                            runs, 0, step, 0, c, out, direct, at_c, c_step, k0 > 0, packed, 0, 0,
                         )  # fmt: skip
                     if not direct:
                         for m in range(valid):

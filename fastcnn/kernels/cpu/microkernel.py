@@ -20,6 +20,10 @@ The product, in the manner of BLIS's microkernels (Van Zee and van de Geijn 2015
 - b is `b_near` or, if `far`, `b_far`; c is `c_near` or, if `direct`, `c_far`: which buffer a tile
   works on is known at run time only. C's rows are c_step apart, and are fetched into the cache
   while the sums are formed. C is read only if accumulate, and written whole.
+- What lies `ahead` elements behind each row of B's first vector is fetched into the cache
+  meanwhile: what the next tile reads, where that is far away (0: nothing new). Two lines of every
+  plane of an image, which a tile of B may be, are nothing that a processor fetches by itself. The
+  loops that have no register to spare for it leave it out.
 - Every element is added up in the order of o, then k, with one rounding for each multiply-add: the
   bits depend on nothing else.
 - Tiles are always whole. What lies beyond an image's last pixel or a layer's last filter is zeros
@@ -47,6 +51,9 @@ from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
+
+# Bytes that are fetched into a cache together.
+LINE_BYTES = 64
 
 
 def emitter(context, builder, dtype):
@@ -79,7 +86,7 @@ def _chosen(builder, condition, then, otherwise):
     return merged
 
 
-def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, finish):
+def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumulate, finish):
     """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
     b, offsets, c and ends, runs a list of (first, second, split) for each vector."""
     builder, vectors = emit.builder, len(runs)
@@ -101,7 +108,9 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, fi
     )
     round_of_a = builder.mul(depth, emit.index(rows))
 
-    def totals_of(masks):
+    # Fetching where masks share the tile's registers, or in a tile that has a loop without masks
+    # beside this one, would take what sums and places need.
+    def totals_of(masks, fetching):
         with emit.loop(rounds, start) as loop:
             in_a = emit.at(a, builder.mul(loop.number, round_of_a))
             in_b = emit.at(b, emit.integer(offsets, loop.number))
@@ -109,18 +118,29 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, fi
                 (emit.at(in_b, first), emit.at(in_b, second), mask)
                 for (first, second, _), mask in zip(runs, masks, strict=True)
             ]
-            loop.next = multiply_runs(emit, depth, in_a, places, step, rows, loop.values)
+            onward = emit.at(places[0][0], ahead)
+
+            def fetch(number):
+                place = emit.at(onward, builder.mul(number, step))
+                for j in range(0, vectors * emit.lanes, LINE_BYTES // emit.element_bytes):
+                    prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
+
+            loop.next = multiply_runs(
+                emit, depth, in_a, places, step, rows, loop.values, each=fetch if fetching else None
+            )
         return loop.next
 
-    def split():
-        return totals_of([emit.below(split) for _, _, split in runs])
+    def split(fetching):
+        return totals_of([emit.below(split) for _, _, split in runs], fetching)
 
     if unit.mask_registers and rows == unit.rows:
-        totals = split()
+        totals = split(True)
     else:
         uncut = [builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split in runs]
         whole = reduce(builder.and_, uncut)
-        totals = _chosen(builder, whole, lambda: totals_of([None] * vectors), split)
+        totals = _chosen(
+            builder, whole, lambda: totals_of([None] * vectors, True), lambda: split(False)
+        )
     finished = builder.icmp_signed(">=", finish, emit.index(1))
     rectified = builder.icmp_signed(">=", finish, emit.index(2))
 
@@ -138,7 +158,7 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, c_step, accumulate, fi
 
 def _product(rows_of):
     def typer(
-        typingctx, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step,
+        typingctx, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step, ahead,
         c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
     ):  # fmt: skip
         if not moves(a, b_near, b_far, c_near, c_far, ends):
@@ -170,13 +190,13 @@ def _product(rows_of):
                 emit, unit, rows_of(unit),
                 (given["rounds"], given["depth"], given["step"]), pointers,
                 [tuple(numbers[3 * v : 3 * v + 3]) for v in range(unit.vectors)],
-                given["c_step"], given["accumulate"], given["finish"],
+                given["ahead"], given["c_step"], given["accumulate"], given["finish"],
             )  # fmt: skip
             return context.get_dummy_value()
 
         i, yes = types.intp, types.boolean
         signature = types.void(
-            i, i, a, i, b_near, b_far, yes, i, offsets, i, runs, i, i,
+            i, i, a, i, b_near, b_far, yes, i, offsets, i, runs, i, i, i,
             c_near, c_far, yes, i, i, yes, ends, i, i,
         )  # fmt: skip
         return signature, codegen
@@ -187,7 +207,8 @@ def _product(rows_of):
 # The product's arguments, in order.
 _PRODUCT = (
     "rounds", "depth", "a", "a0", "b_near", "b_far", "far", "b0", "offsets", "o0", "runs", "r0",
-    "step", "c_near", "c_far", "direct", "c0", "c_step", "accumulate", "ends", "e0", "finish",
+    "step", "ahead", "c_near", "c_far", "direct", "c0", "c_step", "accumulate", "ends", "e0",
+    "finish",
 )  # fmt: skip
 
 tall_product: Any = _product(lambda unit: unit.rows)

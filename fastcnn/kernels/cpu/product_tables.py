@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastcnn.kernels.cpu.microkernel import cover
+from fastcnn.kernels.cpu.microkernel import LINE_BYTES, cover
 from fastcnn.kernels.cpu.pixel_tiles import most_pieces
 from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, PACKED
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
@@ -29,7 +29,7 @@ FEW_TASKS, TASKS = 8, 32
 LEAST_CHANNELS = 16
 # Channels of the source a multiple of this apart, give or take a line, fall on the same few sets of
 # a cache: a tile of B, which takes a line or two from each, would not stay in L1.
-ALIAS_BYTES, LINE_BYTES = 4096, 64
+ALIAS_BYTES = 4096
 
 # What the kernel knows of a part of a product: whole numbers by these names.
 _FIELDS = (

@@ -131,6 +131,9 @@ def _product_chunk(
                             b[s.laid :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, u0, u1,
                             base + c0, base + c1, columns, lanes,
                         )  # fmt: skip
+                    ahead = 0  # where the next tile reads
+                    if far and tile + 1 < tiles and found[tile + 1]:
+                        ahead = runs[r0 + of_tile] - runs[r0]
                     for p in range(first, last):
                         k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
                         at_a = (group * s.padded_rows + panels[p, 3]) * channels * positions
@@ -143,13 +146,13 @@ def _product_chunk(
                         if height == s.tall:
                             tall_product(
                                 u1 - u0, c1 - c0, packed, at_a, b, source, far, at_b, places, o0,
-                                runs, r0, step, c, out, direct, at_c, c_step, done > 0,
+                                runs, r0, step, ahead, c, out, direct, at_c, c_step, done > 0,
                                 ends, panels[p, 3], end if whole else 0,
                             )  # fmt: skip
                         else:
                             short_product(
                                 u1 - u0, c1 - c0, packed, at_a, b, source, far, at_b, places, o0,
-                                runs, r0, step, c, out, direct, at_c, c_step, done > 0,
+                                runs, r0, step, ahead, c, out, direct, at_c, c_step, done > 0,
                                 ends, panels[p, 3], end if whole else 0,
                             )  # fmt: skip
                         if whole and not direct:
