@@ -458,7 +458,7 @@ SETTINGS = {
     "precision": Mistake(
         lambda: fastcnn.precision("double").__enter__(),
         ValueError,
-        "precision must be one of ieee, float32, tf32, but got 'double'",
+        "precision must be one of ieee, float32, tf32, f16, bf16, but got 'double'",
     ),
     "unknown name": Mistake(
         lambda: fastcnn.conv3d,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-PRECISIONS = ("ieee", "float32", "tf32")
+PRECISIONS = ("ieee", "float32", "tf32", "f16", "bf16")
 
 _precision: ContextVar[str] = ContextVar("fastcnn_precision", default="float32")
 
@@ -24,8 +24,17 @@ def precision(name: str) -> Iterator[None]:
     ----------
     name : str
         "ieee": direct and GEMM algorithms in plain multiply-adds. "float32" (the default): also
-        transforms such as Winograd's, within 1e-5 relative error in norm. "tf32": also TF32 tensor
-        cores, on CUDA; on the CPU it is the same as "float32".
+        transforms such as Winograd's, within 1e-5 relative error in norm. The others allow tensor
+        cores on CUDA that round what is multiplied, and add up in float32: "tf32" to 10 bits of
+        mantissa; "f16" to IEEE half precision as well (10 bits; infinite from 65520 on, and losing
+        bits below 6e-5); "bf16" to bfloat16, or to TF32 (7 bits, float32's range). Arrays stay
+        float32. On the CPU, and wherever no such kernel serves, they are the same as "float32".
+
+    Notes
+    -----
+    A precision allows and does not demand, as `torch.set_float32_matmul_precision` and
+    `jax.default_matmul_precision` do: weights and results keep their type, and only products of
+    convolutions and dense layers lose bits.
 
     Raises
     ------

@@ -62,6 +62,9 @@ class Implementation:
         Whether it multiplies transformed numbers, as Winograd's algorithms do: its sums of small
         integers are not exact, it may have to compute a result in another way (its function then
         returns why), and precision "ieee" leaves it out.
+    rounding : float
+        The relative error with which it rounds the numbers that it multiplies; 0 if it takes them
+        as they are.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Implementation:
     cost: Callable[[Problem], float]
     workspace: Callable[[Problem], int]
     transforms: bool = False
+    rounding: float = 0.0
 
     def load(self, operation: str) -> Callable[..., Any]:
         """Import the kernel file and return the function that does the operation."""
@@ -265,7 +269,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
 }
 
 
-def _on_cuda(name: str, module: str) -> Implementation:
+def _on_cuda(name: str, module: str, rounding: float = 0.0) -> Implementation:
     """An implementation for arrays on a GPU; its file states its refusals, cost and workspace.
 
     The refusals depend on the precision in force as well. A portable one serves everything, at
@@ -291,16 +295,23 @@ def _on_cuda(name: str, module: str) -> Implementation:
             return 0
         return ask("workspace")(problem.operation, problem.geometry, problem.itemsize)
 
-    return Implementation(name, f"cuda.{module}", supports, cost, workspace)
+    return Implementation(name, f"cuda.{module}", supports, cost, workspace, rounding=rounding)
 
 
-# Convolutions: direct; on tiles in plain multiply-adds; on tensor cores in 3xTF32 and in TF32.
-# Which of them may serve is a matter of `precision`.
+# Half the distance from 1 to the next number.
+_TF32 = _F16 = 2.0**-11
+_BF16 = 2.0**-8
+
+# Convolutions: direct; on tiles in plain multiply-adds; on tensor cores in 3xTF32, TF32, f16 and
+# bf16. Which of them may serve is a matter of `precision`.
 _CONV_ON_CUDA = [
     _on_cuda("portable", "conv"),
     _on_cuda("implicit_gemm", "implicit_gemm"),
     _on_cuda("tensor_gemm", "tensor_gemm"),
-    _on_cuda("tf32_gemm", "tf32_gemm"),
+    _on_cuda("tf32_gemm", "tf32_gemm", _TF32),
+    _on_cuda("f16_gemm", "f16_gemm", _F16),
+    _on_cuda("turing_gemm", "turing_gemm", _F16),
+    _on_cuda("bf16_gemm", "bf16_gemm", _BF16),
 ]
 
 # Operations on arrays that live on a GPU.

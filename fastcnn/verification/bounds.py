@@ -11,6 +11,13 @@ Algorithms that multiply transformed numbers (Winograd's) add rounded numbers th
 the result's own terms. They promise what `fastcnn.precision("float32")` says, however many terms:
 
     relative error (norm) <= TRANSFORMED * eps          1e-5 in float32
+
+Those that round what they multiply (to TF32, f16, bf16) promise, where that is more, ROUNDED times
+the relative error of one rounding, however many terms:
+
+    relative error (norm) <= ROUNDED * rounding         2e-3 in TF32 and f16, 1.6e-2 in bf16
+
+Small integers have no bits to lose there, and must be equal.
 """
 
 from __future__ import annotations
@@ -134,13 +141,23 @@ BOUNDS: dict[str, Bound] = {
 # either kind of data, and 0.05 with one (docs/performance.md).
 TRANSFORMED = 84.0
 
+# A product of two rounded numbers is off by 2 roundings at the most, and by 0.6 as a rule; a sum of
+# them, over itself, by as much, unless it cancels: 4 leaves room for results of eight numbers.
+ROUNDED = 4.0
+
 
 def limit(
-    operation: str, dtype: str, problem: Problem, data: str, transforms: bool = False
+    operation: str,
+    dtype: str,
+    problem: Problem,
+    data: str,
+    transforms: bool = False,
+    rounding: float = 0.0,
 ) -> float:
     """The largest relative error allowed; 0 where the result must be equal.
 
-    `transforms` is what the implementation says of itself (selection.Implementation).
+    `transforms` and `rounding` are what the implementation says of itself
+    (selection.Implementation).
     """
     if transforms:
         return TRANSFORMED * float(np.finfo(dtype).eps)
@@ -148,4 +165,4 @@ def limit(
     if bound.exact == "always" or bound.exact == data:
         return 0.0
     terms = 1 if bound.wide and dtype == "float32" else max(1, bound.terms(problem))
-    return bound.factor * float(np.finfo(dtype).eps) * sqrt(terms)
+    return max(bound.factor * float(np.finfo(dtype).eps) * sqrt(terms), ROUNDED * rounding)

@@ -134,8 +134,8 @@ class Case:
 
     def bound(self, implementation: Implementation) -> float:
         """What this implementation promises here."""
-        transforms = implementation.transforms
-        return limit(self.operation.name, self.dtype, self.problem, self.data, transforms)
+        transforms, rounding = implementation.transforms, implementation.rounding
+        return limit(self.operation.name, self.dtype, self.problem, self.data, transforms, rounding)
 
     def judge(self, got: list[Array], bound: float) -> tuple[float, str]:
         """Relative error of results, and what else is wrong with them."""

@@ -87,7 +87,9 @@ class TestPrecision:
 
     def test_other_names(self):
         with (
-            pytest.raises(ValueError, match="one of ieee, float32, tf32, but got 'half'"),
+            pytest.raises(
+                ValueError, match="one of ieee, float32, tf32, f16, bf16, but got 'half'"
+            ),
             fastcnn.precision("half"),
         ):
             pass

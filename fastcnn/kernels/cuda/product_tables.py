@@ -3,12 +3,15 @@
 A row of a table is four int32: offset in the source (elements), row and column in the image,
 and the offset of the weight (taps) or of the result (pixels). A pixel's row and a tap's, added, say
 where a number is read and whether it lies in the image: no kernel divides in its inner loop.
+
+Kernels of halves read channels in chunks (half_products.py): tables then are those of a geometry
+whose channels are chunks, and weights are put in the order of the chunks' channels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from math import ceil, prod
 
 import numpy as np
 
@@ -17,6 +20,8 @@ from fastcnn.kernels.cuda.tiles import DEPTH, FAR, depth_order
 
 # Offsets are int32, and sums of two coordinates must not overflow.
 MOST_ELEMENTS, LONGEST = 2**31 - 1, FAR // 4
+# Words of a chunk, of which a stage's rows of DEPTH words hold four.
+CHUNK_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -27,14 +32,14 @@ class Columns:
     ----------
     taps : ndarray, (depth, 4)
         Places of the source and of w (from a row's first weight), in order; padded with FAR.
-    order : ndarray, (depth,)
+    order : ndarray, (depth,) or (depth * chunk,)
         Offset of the weight that stands at each place of a row of A; -1 for padding.
     pixels : ndarray, (plane, 4)
         Places of the source and of the result, of one image.
     rows : int
         Rows of A of a group.
     source : tuple of int
-        Channels of a group, height and width of the source.
+        Channels or chunks of a group, height and width of the source.
     dense : bool
         Whether the pixels are the result's, in order.
     """
@@ -66,11 +71,51 @@ def _table(*columns: np.ndarray) -> np.ndarray:
     return np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, 4)
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """How channels that are summed over are read: `size` neighbours at a time."""
+
+    size: int = 1
+
+    def of(self, channels: int) -> int:
+        """Chunks that hold so many channels."""
+        return ceil(channels / self.size)
+
+    def inputs(self, g: Conv2dGeometry) -> Conv2dGeometry:
+        """The geometry whose input channels are chunks."""
+        return replace(g, C=g.groups * self.of(g.C // g.groups))
+
+    def outputs(self, g: Conv2dGeometry) -> Conv2dGeometry:
+        """The geometry whose filters are chunks."""
+        return replace(g, K=g.groups * self.of(g.K // g.groups))
+
+    def weights(self, taps: np.ndarray, channels: int, step: int) -> np.ndarray:
+        """Offsets of the weights of taps' channels, which are `step` apart; -1 where none are."""
+        chunk, rest = np.divmod(taps[:, 3:], step)
+        channel = self.size * chunk + np.arange(self.size)
+        none = (channel >= channels) | (taps[:, 3:] < 0)
+        return np.where(none, -1, channel * step + rest)
+
+
+EACH = Chunks()
+
+
 def _weights_times(
-    taps: np.ndarray, pixels: np.ndarray, rows: int, source: tuple[int, int, int], dense: bool
+    taps: np.ndarray,
+    pixels: np.ndarray,
+    rows: int,
+    source: tuple[int, int, int],
+    dense: bool,
+    chunks: Chunks,
+    channels: int,
+    step: int,
 ) -> Columns:
-    taps = _padded(taps, DEPTH)
-    order = taps[depth_order(len(taps)), 3]
+    if chunks is EACH:
+        taps = _padded(taps, DEPTH)
+        order = taps[depth_order(len(taps)), 3]
+    else:
+        taps = _padded(taps, DEPTH // CHUNK_WORDS)
+        order = chunks.weights(taps, channels, step).reshape(-1)
     taps, order, pixels = (np.ascontiguousarray(a, np.int32) for a in (taps, order, pixels))
     return Columns(taps, order, pixels, rows, source, dense)
 
@@ -89,13 +134,17 @@ def forward_pixels(g: Conv2dGeometry) -> np.ndarray:
     return _table(row * g.W + column, row, column, p * g.Q + q)
 
 
-def forward(g: Conv2dGeometry) -> Columns:
+def forward(g: Conv2dGeometry, chunks: Chunks = EACH) -> Columns:
     """Filters times windows."""
-    source = (g.C // g.groups, g.H, g.W)
-    return _weights_times(forward_taps(g), forward_pixels(g), g.K // g.groups, source, True)
+    channels = g.C // g.groups
+    taps = forward_taps(chunks.inputs(g))
+    source = (chunks.of(channels), g.H, g.W)
+    return _weights_times(
+        taps, forward_pixels(g), g.K // g.groups, source, True, chunks, channels, g.R * g.S
+    )
 
 
-def input_grad(g: Conv2dGeometry) -> list[Columns]:
+def input_grad(g: Conv2dGeometry, chunks: Chunks = EACH) -> list[Columns]:
     """Rotated filters times dY, for each residue of the input's pixels by the stride.
 
     Row h of X took part in output row p through kernel row r where h + top = p stride + r dilation.
@@ -103,20 +152,21 @@ def input_grad(g: Conv2dGeometry) -> list[Columns]:
     is i plus the quotient. Where there is no such r the gradient is 0, an empty sum.
     """
     parts = []
+    filters, step = g.K // g.groups, prod(g.weight_shape[1:])
     for a in range(min(g.stride[0], g.H)):
         for b in range(min(g.stride[1], g.W)):
             r, p = _reached(a + g.padding[0], g.R, g.stride[0], g.dilation[0])
             s, q = _reached(b + g.padding[2], g.S, g.stride[1], g.dilation[1])
-            k = np.arange(g.K // g.groups)[:, None, None]
+            k = np.arange(chunks.of(filters))[:, None, None]
             r, p, s, q = r[:, None], p[:, None], s[None, :], q[None, :]
-            weight = k * prod(g.weight_shape[1:]) + r * g.S + s
+            weight = k * step + r * g.S + s
             taps = _table((k * g.P + p) * g.Q + q, p + 0 * k, q + 0 * k, weight)
             i, j = np.ogrid[: -(-(g.H - a) // g.stride[0]), : -(-(g.W - b) // g.stride[1])]
             h, w = a + g.stride[0] * i, b + g.stride[1] * j
             pixels = _table(i * g.Q + j, i, j, h * g.W + w)
-            source = (g.K // g.groups, g.P, g.Q)
-            dense = g.stride == (1, 1)
-            parts.append(_weights_times(taps, pixels, g.C // g.groups, source, dense))
+            source = (chunks.of(filters), g.P, g.Q)
+            dense, rows = g.stride == (1, 1), g.C // g.groups
+            parts.append(_weights_times(taps, pixels, rows, source, dense, chunks, filters, step))
     return parts
 
 
@@ -136,10 +186,14 @@ class Dots:
     columns: int
 
 
-def weight_grad(g: Conv2dGeometry, tile_columns: int) -> Dots:
-    """dY times windows."""
-    taps = forward_taps(g)
-    padded = np.ascontiguousarray(_padded(taps, tile_columns), np.int32)
+def weight_grad(g: Conv2dGeometry, tile_columns: int, chunks: Chunks = EACH) -> Dots:
+    """dY times windows. A chunk's place is its first channel's, FAR where there is none."""
+    taps = forward_taps(chunks.inputs(g))
+    padded = _padded(taps, tile_columns // chunks.size)
+    if chunks is not EACH:
+        place = chunks.weights(padded, g.C // g.groups, g.R * g.S)[:, 0]
+        padded[:, 3] = np.where(place < 0, FAR, place)
+    padded = np.ascontiguousarray(padded, np.int32)
     return Dots(padded, np.ascontiguousarray(forward_pixels(g), np.int32), len(taps))
 
 

@@ -1,7 +1,7 @@
 """Convolutions by products on tiles: tables, packed weights, grids and launches, for any kernels.
 
-`TileProducts` is one way to multiply, with all three operations; implicit_gemm.py and the two files
-of tensor cores each have one.
+`TileProducts` is one way to multiply, with all three operations; implicit_gemm.py and each file of
+tensor cores has one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cuda import packing, product_tables, target
 from fastcnn.kernels.cuda.arrays import DeviceArray, to_device
 from fastcnn.kernels.cuda.finishing import BIAS, BIAS_PER_PIXEL, QUADS, RELU
-from fastcnn.kernels.cuda.product_tables import Columns
+from fastcnn.kernels.cuda.product_tables import EACH, Chunks, Columns
 from fastcnn.kernels.cuda.target import Kernel
 
 # Grids are made for a large GPU, whatever is there, so that sums and results do not depend on it.
@@ -49,10 +49,10 @@ _KEPT = 128
 
 
 @lru_cache(maxsize=_KEPT)
-def _parts(operation: str, g: Conv2dGeometry) -> tuple[Columns, ...]:
+def _parts(operation: str, g: Conv2dGeometry, chunks: Chunks) -> tuple[Columns, ...]:
     if operation == "conv2d":
-        return (product_tables.forward(g),)
-    return tuple(product_tables.input_grad(g))
+        return (product_tables.forward(g, chunks),)
+    return tuple(product_tables.input_grad(g, chunks))
 
 
 def _upload(tables: Iterable[np.ndarray], stream: int) -> list[DeviceArray]:
@@ -62,18 +62,20 @@ def _upload(tables: Iterable[np.ndarray], stream: int) -> list[DeviceArray]:
 
 @lru_cache(maxsize=_KEPT)
 def _placed(
-    operation: str, g: Conv2dGeometry, by_depth: bool, device: int, stream: int
+    operation: str, g: Conv2dGeometry, chunks: Chunks, by_depth: bool, device: int, stream: int
 ) -> list[_Placed]:
     made = []
-    for part in _parts(operation, g):
+    for part in _parts(operation, g, chunks):
         order = np.ascontiguousarray(part.taps[:, 3]) if by_depth else part.order
         made.append(_Placed(*_upload((part.taps, order, part.pixels), stream)))
     return made
 
 
 @lru_cache(maxsize=_KEPT)
-def _placed_dots(g: Conv2dGeometry, columns: int, device: int, stream: int) -> list[DeviceArray]:
-    tables = product_tables.weight_grad(g, columns)
+def _placed_dots(
+    g: Conv2dGeometry, columns: int, chunks: Chunks, device: int, stream: int
+) -> list[DeviceArray]:
+    tables = product_tables.weight_grad(g, columns, chunks)
     return _upload((tables.taps, tables.pixels), stream)
 
 
@@ -94,6 +96,8 @@ class TileProducts:
         FLOP/s expected of a large GPU at whole tiles.
     by_depth, rounded : bool
         How weights are packed: all rows of a depth side by side; rounded to TF32.
+    chunks : Chunks
+        How channels are read.
     constants : dict
         What the kernels' other names stand for.
     """
@@ -103,7 +107,16 @@ class TileProducts:
     rate: float
     by_depth: bool = False
     rounded: bool = False
+    chunks: Chunks = EACH
     constants: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> int:
+        """Numbers of depth of a stage."""
+        words = product_tables.DEPTH
+        return (
+            words if self.chunks is EACH else words // product_tables.CHUNK_WORDS * self.chunks.size
+        )
 
     def tile(self, kernels: dict[Any, Kernel], rows: int, columns: int, groups: int) -> Any:
         """The tile that is done first, if each takes time by its size and blocks go in waves."""
@@ -146,14 +159,10 @@ class TileProducts:
         if not out.size:
             return
         group_step = prod(g.weight_shape) // g.groups
-        tables = _placed(operation, g, self.by_depth, _device(), source.stream)
-        for part, placed in zip(_parts(operation, g), tables, strict=True):
-            elements = g.groups * part.rows * part.depth
-            a = source.empty((elements,), np.float32)
-            packing.pack.of(ROUND=self.rounded, BY_DEPTH=self.by_depth).launch(
-                source.stream, (ceil(elements / packing.THREADS),), packing.THREADS,
-                w, a, placed.order, part.rows, part.depth, elements, row_step, group_step,
-            )  # fmt: skip
+        tables = _placed(operation, g, self.chunks, self.by_depth, _device(), source.stream)
+        read = self._read(source, g.groups)
+        for part, placed in zip(_parts(operation, g, self.chunks), tables, strict=True):
+            a = self._packed(w, placed.order, g.groups, part, row_step, group_step)
             pixels, plane = source.shape[0] * part.plane, prod(out.shape[2:])
             quads = part.dense and plane % 4 == 0 and out.pointer % 16 == 0
             quads &= not mode & BIAS_PER_PIXEL
@@ -164,29 +173,48 @@ class TileProducts:
             program = self.columns[tile].of(**settled)
             program.launch(
                 source.stream, (down * across, 1, g.groups), tile.threads,
-                a, source, b, out, placed.taps, placed.pixels,
+                a, read, b, out, placed.taps, placed.pixels,
                 part.rows, down, part.depth, pixels, part.plane, height, width,
                 g.groups * channels * height * width, channels * height * width,
                 g.groups * part.rows * plane, plane, mode | (QUADS if quads else 0),
             )  # fmt: skip
+
+    def _read(self, images: DeviceArray, groups: int) -> DeviceArray:
+        """Images as the kernels read them."""
+        return images
+
+    def _packed(
+        self, w: DeviceArray, order: DeviceArray, groups: int, part: Columns,
+        row_step: int, group_step: int,
+    ) -> DeviceArray:  # fmt: skip
+        """A: weights in the order in which kernels read them."""
+        elements = groups * part.rows * part.depth
+        a = w.empty((elements,), np.float32)
+        packing.pack.of(ROUND=self.rounded, BY_DEPTH=self.by_depth).launch(
+            w.stream, (ceil(elements / packing.THREADS),), packing.THREADS,
+            w, a, order, part.rows, part.depth, elements, row_step, group_step,
+        )  # fmt: skip
+        return a
 
     def conv2d_weight_grad(
         self, geometry: Conv2dGeometry, x: DeviceArray, dy: DeviceArray, dw: DeviceArray
     ) -> None:
         """dw, written whole."""
         g, rows, taps = geometry, geometry.K // geometry.groups, prod(geometry.weight_shape[1:])
-        tile = self.tile(self.dots, rows, taps, g.groups)
+        columns = self._dot_columns(g)
+        tile = self.tile(self.dots, rows, columns, g.groups)
         spans, span = self._spans(g)
-        tables = _placed_dots(g, tile.columns, _device(), x.stream)
+        tables = _placed_dots(g, tile.columns, self.chunks, _device(), x.stream)
         parts = dw if spans == 1 else x.empty((spans * dw.size,), np.float32)
-        down, across = ceil(rows / tile.rows), ceil(taps / tile.columns)
+        down, across = ceil(rows / tile.rows), ceil(columns / tile.columns)
         program = self.dots[tile].of(**tile.constants, **self.constants, ROUNDED=False)
-        image = g.C * g.H * g.W
+        x_group = self.chunks.of(g.C // g.groups) * g.H * g.W
+        dy_group = self.chunks.of(rows) * g.P * g.Q
         program.launch(
             x.stream, (down * across, 1, g.groups * spans), tile.threads,
-            dy, x, parts, *tables,
+            self._read(dy, g.groups), self._read(x, g.groups), parts, *tables,
             rows, down, taps, g.P * g.Q, g.N * g.P * g.Q, spans, span, g.H, g.W,
-            g.K * g.P * g.Q, image, image // g.groups,
+            g.groups * dy_group, g.groups * x_group, x_group, *self._more(g),
         )  # fmt: skip
         if spans > 1:
             packing.add_spans.of().launch(
@@ -194,16 +222,25 @@ class TileProducts:
                 parts, dw, spans, dw.size,
             )  # fmt: skip
 
+    def _more(self, g: Conv2dGeometry) -> tuple[int, ...]:
+        """What the weight gradient's kernels take besides."""
+        return ()
+
+    def _dot_columns(self, g: Conv2dGeometry) -> int:
+        """Columns of the weight gradient: taps, all channels of chunks included."""
+        return self.chunks.size * self.chunks.of(g.C // g.groups) * g.R * g.S
+
     def _spans(self, g: Conv2dGeometry) -> tuple[int, int]:
         """How many spans the weight gradient's pixels are divided into, and how long they are."""
         rows, taps, pixels = g.K // g.groups, prod(g.weight_shape[1:]), g.N * g.P * g.Q
-        tile = self.tile(self.dots, rows, taps, g.groups)
-        blocks = ceil(rows / tile.rows) * ceil(taps / tile.columns) * g.groups
+        columns = self._dot_columns(g)
+        tile = self.tile(self.dots, rows, columns, g.groups)
+        blocks = ceil(rows / tile.rows) * ceil(columns / tile.columns) * g.groups
         # Two waves: the last one's gaps are then less than the half of it.
         wanted = ceil(2 * MULTIPROCESSORS * tile.resident / blocks)
         most = min(pixels // SPAN, MOST_GROUPS // g.groups, SPANS_BYTES // (4 * rows * taps))
         spans = max(1, min(wanted, most))
-        span = product_tables.DEPTH * ceil(pixels / spans / product_tables.DEPTH)
+        span = self.stage * ceil(pixels / spans / self.stage)
         return max(1, ceil(pixels / max(span, 1))), span
 
     # What selection asks.
@@ -223,16 +260,16 @@ class TileProducts:
         """Seconds on a large GPU: waves of whole tiles or memory, whichever is longer; launches."""
         if operation == "conv2d_weight_grad":
             spans, _ = self._spans(g)
-            rows, taps = g.K // g.groups, prod(g.weight_shape[1:])
-            best = min(_time(t, rows, taps, g.groups * spans) for t in self.dots)
+            rows, columns = g.K // g.groups, self._dot_columns(g)
+            best = min(_time(t, rows, columns, g.groups * spans) for t in self.dots)
             flops = 2 * best * g.N * g.P * g.Q / spans
             moved, launches = 8 * spans * prod(g.weight_shape), 1 if spans == 1 else 2
         else:
             flops, moved, launches = 0.0, 8 * prod(g.weight_shape), 0
-            for part in _parts(operation, g):
+            for part in _parts(operation, g, self.chunks):
                 pixels = g.N * part.plane
                 best = min(_time(t, part.rows, pixels, g.groups) for t in self.columns)
-                flops += 2 * best * part.depth
+                flops += 2 * best * part.depth * self.chunks.size
                 launches += 2
         return max(flops / self.rate, (g.bytes(4) + moved) / MEMORY) + launches * LAUNCH
 
@@ -241,7 +278,7 @@ class TileProducts:
         if operation == "conv2d_weight_grad":
             spans, _ = self._spans(g)
             return 4 * spans * prod(g.weight_shape) if spans > 1 else 0
-        return max(4 * g.groups * p.rows * p.depth for p in _parts(operation, g))
+        return max(4 * g.groups * p.rows * p.depth for p in _parts(operation, g, self.chunks))
 
 
 def _time(tile: Any, rows: int, columns: int, groups: int) -> float:

@@ -17,10 +17,16 @@ What lane (g, t) holds:
 A word is a float32 of which the unit sees 10 bits of mantissa: `round_tf32` rounds to those. Sums
 are kept in float32, but not always rounded to nearest: PTX leaves it open.
 
+mma.sync m16n8k16, bf16 and f16 (sm_80): D (16, 8) = A (16, 16) B (16, 8) + C (16, 8). The same
+table, each word of A and B two neighbours in depth, the first in its low half: depth t is 2 t and
+2 t + 1, depth t + 4 is 2 t + 8 and 2 t + 9. C and D are float32. m16n8k8 in f16 (sm_75) is the half
+of it: a0, a1 and b0 are depths 0 to 7.
+
 ldmatrix.x4 reads four matrices of 8 rows of 16 bytes: lane 8 i + r gives the address of row r of
 matrix i, and lane (g, t) gets word t of row g of each. Four words a row that stands for (row, 4 of
 depth) are A's layout: matrices (rows 0..7, depth 0..3), (8..15, 0..3), (0..7, 4..7), (8..15, 4..7)
-come out as a0 to a3.
+come out as a0 to a3. Of halves, four words are 8 of depth. With .trans, rows of 16 bytes that stand
+for (depth, 8 of A's rows or B's columns) come out as the same fragments, transposed on the way.
 """
 
 from __future__ import annotations
@@ -118,20 +124,20 @@ def _four(text, place_of, constraints):
     return generate
 
 
-@intrinsic
-def load_matrices(typing_context, shared, word):
-    """ldmatrix.x4 (sm_75): see above; each lane gives the first word of one row of 16 bytes."""
-    text = "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0, $1, $2, $3}, [$4];"
-    generate = _four(text, _shared_address, "r,~{memory}")
-    return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
+def _load_shared(text: str) -> Any:
+    @intrinsic
+    def load(typing_context, shared, word):
+        generate = _four(text + " {$0, $1, $2, $3}, [$4];", _shared_address, "r,~{memory}")
+        return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
+
+    return load
 
 
-@intrinsic
-def load_quad(typing_context, shared, word):
-    """ld.shared.v4: four words of shared memory, `word` a multiple of four."""
-    text = "ld.shared.v4.b32 {$0, $1, $2, $3}, [$4];"
-    generate = _four(text, _shared_address, "r,~{memory}")
-    return types.UniTuple(types.uint32, 4)(shared, types.uint64), generate
+# ldmatrix.x4 (sm_75): see above; each lane gives the first word of one row of 16 bytes.
+load_matrices = _load_shared("ldmatrix.sync.aligned.m8n8.x4.shared.b16")
+load_transposed = _load_shared("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16")
+# ld.shared.v4: four words of shared memory, `word` a multiple of four.
+load_quad = _load_shared("ld.shared.v4.b32")
 
 
 @intrinsic
@@ -143,37 +149,74 @@ def load_row(typing_context, pointer, element):
     return types.UniTuple(types.int32, 4)(pointer, types.int64), generate
 
 
-@intrinsic
-def store_quad(typing_context, pointer, element, a, b, c, d):
-    """st.global.v4: four float32 to an address that is a multiple of 16 bytes."""
+def _store(kind: str, name: str, letter: str) -> Any:
+    @intrinsic
+    def store(typing_context, pointer, element, a, b, c, d):
+        def generate(context, builder, signature, arguments):
+            address = _global_address(context, builder, signature.args[0], *arguments[:2])
+            text = f"st.global.v4.{kind} [$0], {{$1, $2, $3, $4}};"
+            values = [address, *arguments[2:]]
+            constraints = ",".join(["l", *letter * 4, "~{memory}"])
+            _assembly(builder, text, constraints, ir.VoidType(), values, True)
+            return context.get_dummy_value()
 
-    def generate(context, builder, signature, arguments):
-        address = _global_address(context, builder, signature.args[0], *arguments[:2])
-        text = "st.global.v4.f32 [$0], {$1, $2, $3, $4};"
-        numbers = [address, *arguments[2:]]
-        _assembly(builder, text, "l,f,f,f,f,~{memory}", ir.VoidType(), numbers, True)
-        return context.get_dummy_value()
+        return types.void(pointer, types.int64, *[getattr(types, name)] * 4), generate
 
-    floats = [types.float32] * 4
-    return types.void(pointer, types.int64, *floats), generate
+    return store
 
 
-@intrinsic
-def multiply_tf32(typing_context, c, a, b):
-    """mma.sync m16n8k8 (sm_80): D = A B + C by the tables above; gives D."""
+# st.global.v4: four float32, or four words, to an address that is a multiple of 16 bytes.
+store_quad = _store("f32", "float32", "f")
+store_words = _store("b32", "uint32", "r")
 
-    def generate(context, builder, signature, arguments):
-        parts = zip(arguments, (4, 4, 2), strict=True)
-        c, a, b = ([builder.extract_value(v, i) for i in range(n)] for v, n in parts)
-        text = "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {$0, $1, $2, $3}, "
-        text += "{$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
-        four = ir.LiteralStructType([_FLOAT] * 4)
-        constraints = ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4)
-        made = _assembly(builder, text, constraints, four, [*a, *b, *c], False)
-        return _several(context, builder, signature, made)
 
-    sums, words = types.UniTuple(types.float32, 4), types.UniTuple(types.uint32, 4)
-    return sums(sums, words, types.UniTuple(types.uint32, 2)), generate
+def _multiply(shape: str, kinds: str, of_a: int, of_b: int) -> Any:
+    @intrinsic
+    def multiply(typing_context, c, a, b):
+        def generate(context, builder, signature, arguments):
+            parts = zip(arguments, (4, of_a, of_b), strict=True)
+            c, a, b = ([builder.extract_value(v, i) for i in range(n)] for v, n in parts)
+            places = [f"${i}" for i in range(8 + of_a + of_b)]
+            lists = []
+            for n in (4, of_a, of_b, 4):
+                lists.append("{" + ", ".join(places[:n]) + "}")
+                places = places[n:]
+            text = f"mma.sync.aligned.{shape}.row.col.f32.{kinds}.f32 {', '.join(lists)};"
+            four = ir.LiteralStructType([_FLOAT] * 4)
+            constraints = ",".join(["=f"] * 4 + ["r"] * (of_a + of_b) + ["f"] * 4)
+            made = _assembly(builder, text, constraints, four, [*a, *b, *c], False)
+            return _several(context, builder, signature, made)
+
+        sums, words = types.UniTuple(types.float32, 4), types.UniTuple(types.uint32, of_a)
+        return sums(sums, words, types.UniTuple(types.uint32, of_b)), generate
+
+    return multiply
+
+
+# mma.sync: D = A B + C by the tables above; (c, a, b), gives D.
+multiply_tf32 = _multiply("m16n8k8", "tf32.tf32", 4, 2)
+multiply_bf16 = _multiply("m16n8k16", "bf16.bf16", 4, 2)
+multiply_f16 = _multiply("m16n8k16", "f16.f16", 4, 2)
+multiply_f16_by_8 = _multiply("m16n8k8", "f16.f16", 2, 1)
+
+
+def _halves(kind: str) -> Any:
+    @intrinsic
+    def halves(typing_context, low, high):
+        def generate(context, builder, signature, arguments):
+            text = f"{{ .reg .b16 l, h; cvt.rn.{kind}.f32 l, $1; cvt.rn.{kind}.f32 h, $2; "
+            text += "mov.b32 $0, {l, h}; }"
+            return _assembly(builder, text, "=r,f,f", _WORD, arguments, False)
+
+        return types.uint32(types.float32, types.float32), generate
+
+    return halves
+
+
+# cvt.rn: two float32 to the nearest halves, ties to even, side by side in a word; (low, high).
+# What is too large becomes an infinity. bf16: sm_80.
+bf16_pair = _halves("bf16")
+f16_pair = _halves("f16")
 
 
 @intrinsic

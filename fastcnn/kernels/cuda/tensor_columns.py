@@ -89,6 +89,39 @@ def store(
                 at, to = int32(0), int32(to + out_image)
 
 
+@helper
+def store_tile(
+    sums, y, b, pixels, group, rows, first_row, first_column, columns, plane, out_image,
+    out_channel, mode,
+):  # fmt: skip
+    """A warp's tile to the result, from the lane's first row and column of it."""
+    if mode & BIAS:
+        for i in range(DOWN):
+            for h in range(2):
+                row = int32(first_row + 16 * i + 8 * h)
+                if row < rows:
+                    bias = b[int32(group * rows + row)]
+                    for j in range(ACROSS):
+                        for c in range(2):
+                            sums[i, j, 2 * h + c] += bias
+    for pair in range(ACROSS // 2):
+        n = int32(first_column + 16 * pair)
+        image = int32(n // plane)
+        at = int32(n - image * plane)
+        for i in range(DOWN):
+            for h in range(2):
+                row = int32(first_row + 16 * i + 8 * h)
+                # Columns 4 t and 4 t + 2 of one piece, 4 t + 1 and 4 t + 3 of the next.
+                j, c = 2 * pair, 2 * h
+                v = (sums[i, j, c], sums[i, j + 1, c], sums[i, j, c + 1], sums[i, j + 1, c + 1])
+                if row < rows and n < columns:
+                    channel = int32(group * rows + row)
+                    store(
+                        v, y, b, pixels, image, at, channel, n, columns, plane, out_image,
+                        out_channel, mode,
+                    )  # fmt: skip
+
+
 def _columns(
     a, x, b, y, taps, pixels, rows, row_tiles, depth, columns, plane, height, width,
     source_image, source_group, out_image, out_channel, mode,
@@ -172,41 +205,10 @@ def _columns(
                     add_products(sums, i, words, big_b, small_b)
             used = uint32(used + STAGE) if used < (STAGES - 1) * STAGE else uint32(0)
 
-    if mode & BIAS:
-        for i in range(DOWN):
-            for h in range(2):
-                row = int32(first_row + warp_row + 16 * i + 8 * h + g)
-                if row < rows:
-                    bias = b[int32(group * rows + row)]
-                    for j in range(ACROSS):
-                        for c in range(2):
-                            sums[i, j, 2 * h + c] += bias
-    for pair in range(ACROSS // 2):
-        n = int32(first_column + warp_column + 16 * pair + 4 * t)
-        image = int32(n // plane)
-        at = int32(n - image * plane)
-        for i in range(DOWN):
-            for h in range(2):
-                row = int32(first_row + warp_row + 16 * i + 8 * h + g)
-                # Columns 4 t and 4 t + 2 of one piece, 4 t + 1 and 4 t + 3 of the next.
-                j, c = 2 * pair, 2 * h
-                v = (sums[i, j, c], sums[i, j + 1, c], sums[i, j, c + 1], sums[i, j + 1, c + 1])
-                if row < rows and n < columns:
-                    store(
-                        v,
-                        y,
-                        b,
-                        pixels,
-                        image,
-                        at,
-                        int32(group * rows + row),
-                        n,
-                        columns,
-                        plane,
-                        out_image,
-                        out_channel,
-                        mode,
-                    )
+    store_tile(
+        sums, y, b, pixels, group, rows, uint32(first_row + warp_row + g),
+        int32(first_column + warp_column + 4 * t), columns, plane, out_image, out_channel, mode,
+    )  # fmt: skip
 
 
 PRODUCTS = {

@@ -17,13 +17,14 @@ def products(split: bool, rate: float) -> TileProducts:
     return TileProducts(columns, dots, rate, rounded=not split, constants={"SPLIT": split})
 
 
-def missing() -> str | None:
-    """Why there are no tensor cores for TF32; None if there are."""
+def missing(least: tuple[int, int] = (8, 0)) -> str | None:
+    """Why there are no tensor cores of an architecture at the least; None if there are."""
     if target.simulated():
         return "the simulator runs no inline PTX"
     found = target.architecture(target.current_device())
-    if found[:2] < (8, 0):
-        return f"TF32 needs a GPU of sm_80 or later, and this is sm_{found[0]}{found[1]}"
+    if found[:2] < least:
+        needed, this = (f"sm_{a[0]}{a[1]}" for a in (least, found))
+        return f"it needs the tensor cores of {needed} or later, and this is {this}"
     return None
 
 

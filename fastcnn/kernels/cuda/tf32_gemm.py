@@ -1,4 +1,4 @@
-"""Implicit GEMM on tensor cores in TF32: 10 bits of mantissa, for precision "tf32" alone."""
+"""Implicit GEMM on tensor cores in TF32: 10 bits of mantissa, for "tf32", "f16" and "bf16"."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ cost, workspace = _PRODUCTS.cost, _PRODUCTS.workspace
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int, precision: str) -> str | None:
     """Why it cannot serve a geometry; None if it can."""
-    if precision != "tf32":
+    if precision not in ("tf32", "f16", "bf16"):
         return f"precision {precision!r} asks for more than the 10 bits of TF32"
     return missing() or _PRODUCTS.refusal(operation, g, itemsize)

@@ -64,26 +64,65 @@ def toward_zero(numbers: np.ndarray) -> np.ndarray:
     return np.where(beyond, np.nextafter(near, np.float32(0)), near)
 
 
+def bf16(number: np.float32) -> int:
+    """The upper half of the nearest float32 that has no lower one; ties to even."""
+    word = as_word(number)
+    if np.isnan(number):
+        return 0x7FFF
+    return (word + 0x7FFF + (word >> 16 & 1)) >> 16
+
+
+def f16(number: np.float32) -> int:
+    with np.errstate(over="ignore"):
+        return 0x7FFF if np.isnan(number) else int(np.float16(number).view(np.uint16))
+
+
+def _of_bf16(halves: np.ndarray) -> np.ndarray:
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+
+
+def _of_f16(halves: np.ndarray) -> np.ndarray:
+    return halves.astype(np.uint16).view(np.float16).astype(np.float64)
+
+
 # Fragments of mma.sync.m16n8k8: (row, column) of each lane's words, by the tables of the PTX ISA.
 _LANES = np.arange(32)
 _G, _T = _LANES // 4, _LANES % 4
 A_PLACES = [(_G, _T), (_G + 8, _T), (_G, _T + 4), (_G + 8, _T + 4)]
 B_PLACES = [(_T, _G), (_T + 4, _G)]
 C_PLACES = [(_G, 2 * _T), (_G, 2 * _T + 1), (_G + 8, 2 * _T), (_G + 8, 2 * _T + 1)]
+# Those of m16n8k16 in halves, by halves: elements a0 to a7, b0 to b3.
+A_HALVES = [(_G + 8 * (i // 2 % 2), 2 * _T + i % 2 + 8 * (i // 4)) for i in range(8)]
+B_HALVES = [(2 * _T + i % 2 + 8 * (i // 2), _G) for i in range(4)]
+
+
+def _product(c, a, b, a_places, b_places, depth):
+    """D = A B + C from what 32 lanes hold of each."""
+    matrix_a, matrix_b, matrix_c = np.empty((16, depth)), np.empty((depth, 8)), np.empty((16, 8))
+    for matrix, held, places in (
+        (matrix_a, a, a_places), (matrix_b, b, b_places), (matrix_c, c, C_PLACES),
+    ):  # fmt: skip
+        for i, place in enumerate(places):
+            matrix[place] = held[:, i]
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = toward_zero(matrix_c + matrix_a @ matrix_b)
+    return np.stack([sums[place] for place in C_PLACES], axis=1)
 
 
 def multiply_fragments(c: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """mma.sync.m16n8k8 in TF32 on what 32 lanes hold: c (32, 4), a (32, 4), b (32, 2)."""
-    matrix_a, matrix_b, matrix_c = np.empty((16, 8)), np.empty((8, 8)), np.empty((16, 8))
-    for i, place in enumerate(A_PLACES):
-        matrix_a[place] = cut(a[:, i])
-    for i, place in enumerate(B_PLACES):
-        matrix_b[place] = cut(b[:, i])
-    for i, place in enumerate(C_PLACES):
-        matrix_c[place] = c[:, i]
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = toward_zero(matrix_c + matrix_a @ matrix_b)
-    return np.stack([sums[place] for place in C_PLACES], axis=1)
+    return _product(c, cut(a), cut(b), A_PLACES, B_PLACES, 8)
+
+
+def multiply_halves(value):
+    """mma.sync of halves, m16n8k16 or, of half as many words, m16n8k8."""
+
+    def multiply(c, a, b):
+        (of_a, of_b), depth = ((a.shape[1], b.shape[1])), 4 * a.shape[1]
+        a, b = (value(np.ascontiguousarray(w, np.uint32).view(np.uint16)) for w in (a, b))
+        return _product(c, a, b, A_HALVES[: 2 * of_a], B_HALVES[: 2 * of_b], depth)
+
+    return multiply
 
 
 class _Group:
@@ -153,14 +192,20 @@ class _Thread(threading.Thread):
                 for shared, word, values in self.groups.pop(0):
                     shared[word : word + len(values)] = values
 
-        def load_matrices(shared, word):
-            assert word % 4 == 0
+        def loads(pick):
+            def load(shared, word):
+                assert word % 4 == 0
 
-            def rows(words):
-                matrices = np.stack([shared[w : w + 4] for w in words]).reshape(4, 8, 4)
-                return matrices[:, _G, _T].T
+                def rows(words):
+                    return pick(np.stack([shared[w : w + 4] for w in words]).reshape(4, 8, 4)).T
 
-            return tuple(int(w) for w in warp.meet(self, word, rows)[self.number % 32])
+                return tuple(int(w) for w in warp.meet(self, word, rows)[self.number % 32])
+
+            return load
+
+        def transposed(matrices):
+            halves = matrices.view(np.uint16).transpose(0, 2, 1)
+            return np.ascontiguousarray(halves).view(np.uint32)[:, _G, _T]
 
         def load_quad(shared, word):
             assert word % 4 == 0
@@ -176,13 +221,16 @@ class _Thread(threading.Thread):
             assert 0 <= element <= len(pointer) - 4
             pointer[element : element + 4] = numbers
 
-        def multiply_tf32(c, a, b):
-            def together(given):
-                c, a, b = (np.array([g[i] for g in given]) for i in range(3))
-                words = a.astype(np.uint32), b.astype(np.uint32)
-                return multiply_fragments(c.astype(np.float32), *words)
+        def multiplies(product):
+            def multiply(c, a, b):
+                def together(given):
+                    c, a, b = (np.array([g[i] for g in given]) for i in range(3))
+                    words = a.astype(np.uint32), b.astype(np.uint32)
+                    return product(c.astype(np.float32), *words)
 
-            return tuple(warp.meet(self, (c, a, b), together)[self.number % 32])
+                return tuple(warp.meet(self, (c, a, b), together)[self.number % 32])
+
+            return multiply
 
         asked = count()
 
@@ -212,11 +260,18 @@ class _Thread(threading.Thread):
             "copy_quad": copy(4),
             "commit_copies": commit,
             "wait_all_but_1": lambda: wait_all_but(1),
-            "load_matrices": load_matrices,
+            "load_matrices": loads(lambda matrices: matrices[:, _G, _T]),
+            "load_transposed": loads(transposed),
             "load_quad": load_quad,
             "load_row": load_row,
             "store_quad": store_quad,
-            "multiply_tf32": multiply_tf32,
+            "store_words": store_quad,
+            "multiply_tf32": multiplies(multiply_fragments),
+            "multiply_bf16": multiplies(multiply_halves(_of_bf16)),
+            "multiply_f16": multiplies(multiply_halves(_of_f16)),
+            "multiply_f16_by_8": multiplies(multiply_halves(_of_f16)),
+            "bf16_pair": lambda low, high: bf16(low) | bf16(high) << 16,
+            "f16_pair": lambda low, high: f16(low) | f16(high) << 16,
             "round_tf32": round_tf32,
             "as_float": as_float,
             "as_word": as_word,

@@ -8,6 +8,9 @@ from fastcnn.kernels.cuda import (
     ffma_columns,
     ffma_dots,
     ffma_products,
+    half_columns,
+    half_dots,
+    half_products,
     target,
     tensor_columns,
     tensor_dots,
@@ -55,6 +58,54 @@ def test_kernels_on_tensor_cores_keep_all_in_registers_and_copy_past_them(name, 
     of_a = 4 * tile.rows // tile.threads if columns else tiles.DEPTH * tile.rows // tile.threads
     assert facts.count("LDGSTS") == of_a + words
     assert facts.count(r"LDGSTS\S*128") == (of_a if columns else 0)
+
+
+HALF = [
+    (module, tile, bfloat, arch)
+    for module in (half_columns, half_dots)
+    for tile, bfloat, arch in (
+        (tiles.WIDE, True, (8, 0)),
+        (tiles.WIDE, True, (9, 0)),
+        (tiles.WIDE, False, (9, 0)),
+        (tiles.FLAT, True, (9, 0)),
+        (tiles.FLAT, False, (7, 5)),
+        (tiles.SMALL, True, (8, 0)),
+        (tiles.SMALL, False, (7, 5)),
+    )
+]
+
+
+def _named(value):
+    return getattr(value, "__name__", str(value)).rpartition(".")[2]
+
+
+@pytest.mark.parametrize(("module", "tile", "bfloat", "arch"), HALF, ids=_named)
+def test_kernels_of_halves_keep_all_in_registers_and_copy_16_bytes(module, tile, bfloat, arch):
+    turing = arch < (8, 0)
+    program = module.PRODUCTS[tile].of(**tile.constants, BFLOAT=bfloat, TURING=turing)
+    facts = program.facts(arch)
+    assert (facts.spills, facts.stack) == (0, 0)
+    assert facts.registers <= 128
+    # Per stage a warp multiplies DOWN x ACROSS pieces at two steps of depth, or at four of sm_75;
+    # it loads A's pieces, and B's two at a time; copies are a stage's chunks of 16 bytes.
+    down, across = tile.warp_rows // 16, tile.warp_columns // 8
+    shape = "1688" if turing else "16816"
+    assert facts.count(rf"HMMA\.{shape}\.F32") == facts.count("HMMA")
+    assert facts.count("HMMA") == 2 * down * across * (2 if turing else 1)
+    assert facts.count("HMMA.*BF16") == (facts.count("HMMA") if bfloat else 0)
+    transposed = module is half_dots
+    assert facts.count("LDSM") == 2 * down + 2 * (across // 2)
+    assert facts.count(r"LDSM\S*MT88") == (facts.count("LDSM") if transposed else 0)
+    copies = 4 * (tile.rows + tile.columns) // tile.threads
+    assert facts.count(r"LDGSTS\S*128") == facts.count("LDGSTS") == (0 if turing else copies)
+
+
+@pytest.mark.parametrize(("bfloat", "arch"), [(True, (8, 0)), (False, (7, 5))], ids=str)
+def test_rounding_to_halves_has_eight_loads_in_flight_and_one_store(bfloat, arch):
+    facts = half_products.pack_images.of(BFLOAT=bfloat).facts(arch)
+    assert (facts.spills, facts.stack) == (0, 0)
+    assert facts.count("LDG") == 8
+    assert facts.count("STG") == facts.count(r"STG\S*128") == 1
 
 
 @pytest.mark.parametrize("arch", [(7, 5), (8, 0), (9, 0)], ids=str)

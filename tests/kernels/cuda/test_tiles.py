@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cuda import tensor_products, tiles
+from fastcnn.kernels.cuda import half_dots, tensor_products, tiles
 from fastcnn.verification.problems import suite, suites
 from tests.kernels.cuda.emulator import (
+    A_HALVES,
     A_PLACES,
+    B_HALVES,
     B_PLACES,
     C_PLACES,
     as_float,
@@ -64,8 +66,37 @@ def test_shared_memory_is_read_and_written_without_bank_conflicts(tile):
             assert sorted(_banks(words)) == list(range(32))
 
 
+@pytest.mark.parametrize("tile", TILES, ids=str)
+def test_copies_of_halves_have_no_bank_conflicts(tile):
+    row_word = _function(tiles.row_word, tile)
+    for quarter in np.split(LANES, 4):  # sixteen lanes to a chunk of sixteen rows
+        words = [row_word(lane % 16, lane // 16) for lane in quarter]
+        assert sorted(b // 4 for b in _banks(words)) == list(range(8))
+
+
+@pytest.mark.parametrize("across", [64, 128])
+def test_chunks_of_pixels_lie_apart_and_are_read_and_written_without_bank_conflicts(across):
+    word = _function(half_dots.chunk_word)
+    places = [word(k, c, across) for k in range(half_dots.PIXELS) for c in range(across // 8)]
+    assert sorted(places) == list(range(0, half_dots.PIXELS * across // 2, 4))
+    for chunk in range(across // 8):
+        for first in range(0, half_dots.PIXELS, 8):  # ldmatrix, and a quarter of a warp's copies
+            words = [word(first + k, chunk, across) for k in range(8)]
+            assert sorted(b // 4 for b in _banks(words)) == list(range(8))
+
+
 @pytest.mark.parametrize(
-    ("places", "shape"), [(A_PLACES, (16, 8)), (B_PLACES, (8, 8)), (C_PLACES, (16, 8))]
+    ("places", "shape"),
+    [
+        (A_PLACES, (16, 8)),
+        (B_PLACES, (8, 8)),
+        (C_PLACES, (16, 8)),
+        (A_HALVES, (16, 16)),
+        (B_HALVES, (16, 8)),
+        # The half of it that sm_75 has.
+        (A_HALVES[:4], (16, 8)),
+        (B_HALVES[:2], (8, 8)),
+    ],
 )
 def test_a_warps_fragments_hold_every_element_once(places, shape):
     held = np.zeros(shape, int)
