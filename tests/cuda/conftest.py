@@ -33,6 +33,6 @@ def run_program(name: str, *arguments: Any, **settings: str) -> str:
     return done.stdout
 
 
-def simulate(name: str, *arguments: Any) -> str:
+def simulate(name: str, *arguments: Any, **settings: str) -> str:
     """As `run_program`, with Numba's simulator in the place of a GPU."""
-    return run_program(name, *arguments, NUMBA_ENABLE_CUDASIM="1")
+    return run_program(name, *arguments, NUMBA_ENABLE_CUDASIM="1", **settings)

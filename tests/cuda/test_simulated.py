@@ -1,7 +1,9 @@
 """The portable kernels in Numba's simulator: no GPU, tiny shapes, a process of their own."""
 
 import json
+import os
 
+from fastcnn.verification import cuda_check
 from tests.cuda.conftest import needs_extra, simulate
 
 pytestmark = needs_extra
@@ -63,9 +65,43 @@ def test_the_threads_of_a_block_share_their_arrays():
 
 
 def test_the_check_for_a_gpu_is_rehearsed(tmp_path):
-    """Every part of the one command that the simulator can run, runs, and says so in its JSON."""
-    found = json.loads(simulate("rehearsal", tmp_path / "cuda.json"))
-    assert found["device"] == {"name": "simulator"}
+    """Every part of the one command runs, and says so in its JSON; the sanitizer is a mock."""
+    sanitizer = tmp_path / "compute-sanitizer"
+    sanitizer.write_text('#!/bin/sh\necho "$1 $2 $3 $4"\nshift 4\nexec "$@"\n')
+    sanitizer.chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    found = json.loads(simulate("rehearsal", tmp_path / "cuda.json", PATH=path))
+    assert found["device"]["gpu"] == "Numba's simulator"
+    assert found["device"]["multiply_add_flops"] > 0
+    assert found["device"]["copied_bytes_per_second"] > 0
     assert found["compare"]["pass"]
-    assert found["tests"] == found["sanitizer"] == {"skipped": "a rehearsal"}
-    assert {row["operation"] for row in found["times"]} == {"forward", "dx", "dw"}
+    assert found["tests"]["status"] == 0
+    assert "skipped" in found["tests"]["output"]
+    for tool, done in found["sanitizer"].items():
+        assert (done["status"], done["output"]) == (0, f"--tool {tool} --error-exitcode 1\n")
+    for content in found["bench"].values():
+        assert {row["status"] for row in content["rows"]} == {"ok"}
+        assert {row["label"] for row in content["rows"]} > {"conv fwd", "conv dx", "conv dw"}
+    assert found["bench"]["tf32"]["settings"]["precision"] == "tf32"
+
+
+def test_the_check_says_what_was_not_right():
+    right = {"compare": {"pass": True}, "tests": {"status": 0}, "sanitizer": {}, "bench": {}}
+    assert list(cuda_check.failures(right)) == []
+    row = {"library": "fastcnn", "operation": "conv2d", "problem": "p", "status": "wrong",
+           "reason": "off"}  # fmt: skip
+    wrong = {
+        "device": {"failed": "it fell"},
+        "compare": {"pass": False},
+        "tests": {"status": 1},
+        "sanitizer": {"memcheck": {"status": 0}, "racecheck": {"status": 1}},
+        "bench": {"tf32": {"rows": [row, row | {"library": "torch"}, row | {"status": "ok"}]}},
+    }
+    assert list(cuda_check.failures(wrong)) == [
+        "device: it fell",
+        "compare: an implementation differs from the reference",
+        "tests: status 1",
+        "racecheck: status 1",
+        "bench, tf32: conv2d p: off",
+    ]
+    assert list(cuda_check.failures(right | {"bench": {"failed": "it fell"}})) == ["bench: it fell"]
