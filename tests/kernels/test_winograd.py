@@ -22,7 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 # Strips of 1 to 4 tiles, with gaps and without; images narrower than a strip and wider than a
 # group; several images to a vector; a last block of few tiles; padding of no side, one side, wider
-# than the filter; more channels than are added up at a time; groups.
+# than the filter; more channels than are added up at a time; groups; filters in pieces, of which the
+# last ones are filled up, and of so many channels that blocks are halved.
 CASES = [
     ConvCase(2, 5, 56, 56, 20, 3, 3, 1, 1, 1, 1),
     ConvCase(3, 300, 14, 14, 7, 3, 3, 1, 1, 1, 1),
@@ -32,6 +33,10 @@ CASES = [
     ConvCase(1, 1, 3, 3, 1, 3, 3, 1, 0, 1, 1),
     ConvCase(5, 1, 3, 5, 2, 3, 3, 1, 1, 1, 1),
     ConvCase(2, 12, 10, 70, 20, 3, 3, 1, 1, 1, 4),
+    ConvCase(2, 19, 27, 27, 20, 5, 5, 1, 2, 1, 1),
+    ConvCase(2, 8, 12, 23, 12, 4, 7, 1, (1, 0, 8, 2), 1, 2),
+    ConvCase(1, 3, 13, 14, 5, 11, 3, 1, (0, 3, 0, 1), 1, 1),
+    ConvCase(8, 200, 12, 12, 6, 6, 8, 1, 3, 1, 1),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", FLOATS)
@@ -232,8 +237,10 @@ from fastcnn.kernels.cpu.replay import recording
 from fastcnn.kernels.cpu.units import vector_unit
 rng = np.random.default_rng(0)
 for dtype, bound in ((np.float32, 1e-5), (np.float64, 1e-13)):
-    for shape, k in (((2, 5, 56, 28), 20), ((9, 3, 7, 7), 9), ((1, 6, 30, 9), 7)):
-        x, w = rng.standard_normal(shape), rng.standard_normal((k, shape[1], 3, 3))
+    for shape, k, r in (
+        ((2, 5, 56, 28), 20, 3), ((9, 3, 7, 7), 9, 3), ((1, 6, 30, 9), 7, 3), ((2, 5, 20, 30), 9, 5)
+    ):
+        x, w = rng.standard_normal(shape), rng.standard_normal((k, shape[1], r, r))
         x, w = x.astype(dtype), w.astype(dtype)
         y = functional.conv2d(x, w, padding=1, algorithm="winograd")
         dx = functional.conv2d_input_grad(y, w, x.shape, padding=1, algorithm="winograd")

@@ -1,9 +1,11 @@
-"""3 x 3 convolution of stride 1, and its input gradient, by Winograd's F(4x4, 3x3).
+"""Convolution of stride 1, and its input gradient, by Winograd's F(4x4, 3x3).
 
     forward       Y[k] = A^T [sum over c of (G W[k, c] G^T) * (B^T X[c] B)] A   for 4 x 4 pixels
     input grad    the same on dY, with rotated and transposed filters and the full padding
 
-It multiplies 36 times for 16 results, where the direct form multiplies 144 times. Its rounding
+It multiplies 36 times for 16 results, where the direct form multiplies 144 times. Filters larger
+than 3 x 3 are cut into pieces of 3 x 3 (winograd_blocks.py), whose products are added up before they
+are transformed back: 5 x 5 takes 4 pieces, 144 products in the place of 400. Its rounding
 errors are those of the transformed numbers, spread over a tile: they are small against the tile's
 largest numbers, and so against the result in norm, but not against each of its elements. One huge
 number, or one that is not finite, would spoil a whole tile: inputs are looked at by their transform
@@ -24,7 +26,7 @@ from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
-from fastcnn.kernels.cpu.winograd_blocks import Winograd, run, tabulate
+from fastcnn.kernels.cpu.winograd_blocks import BLOCK, Winograd, block_of, pieces_of, run, tabulate
 from fastcnn.kernels.cpu.winograd_blocks import pack as transform
 from fastcnn.kernels.cpu.winograd_tiles import TAPS
 
@@ -42,12 +44,13 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
         return NO_UNIT
     if unit.lanes(itemsize) < M:
         return f"a vector of {unit.name} holds {unit.lanes(itemsize)} numbers, {M} are needed"
-    if (g.R, g.S) != (TAPS, TAPS) or g.stride != (1, 1) or g.dilation != (1, 1):
-        return f"it takes {TAPS} x {TAPS} filters, stride 1, dilation 1 alone"
-    channels = (g.C if operation == "conv2d" else g.K) // g.groups
+    if min(g.R, g.S) < TAPS or g.stride != (1, 1) or g.dilation != (1, 1):
+        return f"it takes {TAPS} x {TAPS} filters and larger ones, stride 1, dilation 1 alone"
+    channels = pieces_of(g.R, g.S) * (g.C if operation == "conv2d" else g.K) // g.groups
     if channels > MOST_CHANNELS:
         return (
-            f"with {channels} channels to a sum its error could pass 1e-5: {MOST_CHANNELS} at most"
+            f"with {channels} channels to a sum, each piece of a filter counted, its error could "
+            f"pass 1e-5: {MOST_CHANNELS} at most"
         )
     per, columns = unit.lanes(itemsize) // M, blocks_of(g.Q if operation == "conv2d" else g.W, M)
     if columns < per - 1 and 2 * columns != per:
@@ -61,15 +64,15 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 
 @lru_cache(maxsize=256)
 def _tables(operation: str, g: Conv2dGeometry, itemsize: int) -> Winograd:
-    channels, filters, plane = g.C // g.groups, g.K // g.groups, TAPS * TAPS
-    group = filters * channels * plane
+    channels, filters, plane = g.C // g.groups, g.K // g.groups, g.R * g.S
+    group, places = filters * channels * plane, np.arange(plane).reshape(g.R, g.S)
     if operation == "conv2d":
         (top, _, left, _), source, result = g.padding, g.input_shape, g.output_shape
-        steps = (channels * plane, plane, group, 1, 0)
+        steps = (channels * plane, plane, group)
     else:
         (top, _, left, _), source, result = g.full_padding, g.output_shape, g.input_shape
-        steps = (plane, channels * plane, group, -1, plane - 1)  # from the last tap backwards
-    return tabulate(M, source, result[1:], (top, left), g.groups, steps, itemsize)
+        steps, places = (plane, channels * plane, group), places[::-1, ::-1]  # rotated
+    return tabulate(M, source, result[1:], (top, left), g.groups, steps, places, itemsize)
 
 
 def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
@@ -126,11 +129,13 @@ def conv2d_input_grad(
 # Measured on one core of a Zen 5 machine, float32, over the 3 x 3 layers of the suites and some of
 # one image, most of which take 0.8 to 1.3 times what they say together. FLOP/s of the products;
 # tiles of one channel transformed per second, tiles of one filter transformed back and stored;
-# filters of one channel transformed per second; seconds of the smallest call.
+# filters of one channel transformed per second, and pieces of larger ones; seconds of the smallest call.
 PRODUCT_FLOPS = 200e9
 INPUT_TILES = 180e6
 OUTPUT_TILES = 100e6
-WEIGHTS = 120e6
+WEIGHTS, PIECES_OF_WEIGHTS = 120e6, 60e6
+# How much longer products take where blocks are halved, for U and V pass the last cache.
+HALVED = 1.3
 CALL = 22e-6
 
 
@@ -142,11 +147,14 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     tiles = g.N * blocks_of(P, M) * blocks_of(Q, M)
     lanes = known_unit().lanes(itemsize)
     columns = lanes * blocks_of(tiles, lanes)
+    pieces = pieces_of(g.R, g.S)
     points = (M + TAPS - 1) ** 2
     whole = padded(rows // g.groups) * g.groups
-    product = 2 * points * columns * whole * (channels // g.groups) / PRODUCT_FLOPS
-    transforms = tiles * channels / INPUT_TILES + tiles * rows / OUTPUT_TILES
-    weights = g.K * (g.C // g.groups) / WEIGHTS
+    product = 2 * points * columns * whole * pieces * (channels // g.groups) / PRODUCT_FLOPS
+    transforms = tiles * channels * pieces / INPUT_TILES + tiles * rows / OUTPUT_TILES
+    weights = g.K * (g.C // g.groups) * pieces / (WEIGHTS if pieces == 1 else PIECES_OF_WEIGHTS)
+    if block_of(channels * pieces) < BLOCK:
+        product *= HALVED
     return CALL + itemsize / 4 * (product + transforms + weights)
 
 

@@ -6,6 +6,10 @@
         product    for some filters and one block: M[i, j] = U[i, j] V[i, j] for all (i, j),
                    which stays in L2; then Y = A^T M A, to the result
 
+A larger filter is cut into *pieces* of 3 x 3, the last ones filled up with zeros. A piece sees the
+source moved by where it lies in the filter, so that its products belong to the same tiles of the
+result: each piece of each channel is one more channel to add up, [group][piece][channel] in U and V.
+
 Every element is computed by one task, in one order: bits do not depend on threads.
 """
 
@@ -45,8 +49,11 @@ AHEAD = 8
 # Bytes of V, which all threads share and find in L3: with 20 MB, 64 channels and filters took 1.5
 # times as long; with 1.5 and 8 as long as with 4.
 SPAN = 4 << 20
-# Products of a span at the least, which threads can share evenly.
-FEW_TASKS = 8
+# Products of a span at the least, which threads can share evenly; but fewer where V would then be
+# larger than so many bytes, and half as many tiles to a block where not even two blocks' V is not:
+# 192 channels of 5 x 5, 28x28, took 12.3 ms with 70 MB, 8.2 with 9 and 7.6 with 4.
+FEW_TASKS, FEWEST_TASKS = 8, 2
+MOST_SPAN = 12 << 20
 # Bytes of U that are made and used before the next, where all tiles fit into a span: they are still
 # in L3 then, while the whole U of 512 channels and filters takes 38 MB.
 ROUND = 10 << 20
@@ -58,8 +65,11 @@ def _bits(first, last):
 
 
 @kernel
-def _tabulate(table, size, m, lanes, first_tile, tiles, image):
-    """Entries for a block's tiles, in the order of winograd_tiles.Fields; returns their number."""
+def _tabulate(table, size, m, lanes, first_tile, tiles, image, down, right_by):
+    """Entries for a block's tiles, in the order of winograd_tiles.Fields; returns their number.
+
+    The source is read so many rows further down and columns further right.
+    """
     channels, H, W, filters, P, Q, top, left, rows, columns = (
         image[0], image[1], image[2], image[3], image[4], image[5], image[6], image[7], image[8],
         image[9],
@@ -80,7 +90,7 @@ def _tabulate(table, size, m, lanes, first_tile, tiles, image):
                 split |= piece == 1 and count > 0
                 # lanes of the piece, and the row and column of lane 0 if its row went on
                 first, last = done * m, (done + count) * m
-                h, w = row * m - top, (column - done) * m - left
+                h, w = row * m - top + down, (column - done) * m - left + right_by
                 at = 2 * strip + piece
                 pixel = row * m * Q + (column - done) * m
                 # An empty piece reads nothing, but not far away: of a page that is not there, even
@@ -104,35 +114,37 @@ def _tabulate(table, size, m, lanes, first_tile, tiles, image):
 
 
 @kernel
-def _weights_chunk(task, first_part, w, u, panels, g):
+def _weights_chunk(task, first_part, w, u, panels, places, g):
     """One panel of a part, which is some panels of one group."""
     channels, lanes, u_step, u_part = g[0], g[1], g[2], g[3]
-    row_step, channel_step, group_step, tap_step, first_tap = g[4], g[5], g[6], g[7], g[8]
-    some_panels, parts = g[9], g[10]
+    row_step, channel_step, group_step, plane = g[4], g[5], g[6], g[7]
+    some_panels, parts = g[8], g[9]
+    pieces = places.shape[0]
     number, panel = divmod(task, some_panels)
     group, part = divmod(first_part + number, parts)
     p = part * some_panels + panel
     if p < panels.shape[0]:
         row, valid, height = panels[p, 0], panels[p, 1], panels[p, 2]
-        start = number * u_part + (panels[p, 3] - panels[part * some_panels, 3]) * channels
-        taps = np.empty(9 * lanes * lanes, w.dtype)
+        start = number * u_part + (panels[p, 3] - panels[part * some_panels, 3]) * channels * pieces
         # channels whose taps lie side by side are turned over together
-        some = lanes if channel_step == 9 else 1
+        some = lanes if channel_step == plane else 1
+        taps = np.empty((some * plane + lanes) * lanes, w.dtype)
         for m in range(0, height, lanes):
             at = group * group_step + (row + m) * row_step
             filters, width = min(lanes, max(0, valid - m)), min(lanes, height - m)
             for c0 in range(0, channels, some):
                 count = min(some, channels - c0)
-                for t in range(0, 9 * count, lanes):
+                for t in range(0, plane * count, lanes):
                     across(
-                        w, at + c0 * channel_step + t, row_step, filters, min(lanes, 9 * count - t),
-                        AHEAD * channel_step, taps, t * lanes,
+                        w, at + c0 * channel_step + t, row_step, filters,
+                        min(lanes, plane * count - t), AHEAD * channel_step, taps, t * lanes,
                     )  # fmt: skip
                 for c in range(count):
-                    weights_4(
-                        taps, (9 * c + first_tap) * lanes, tap_step * lanes,
-                        u, start + (c0 + c) * height + m, u_step, width,
-                    )  # fmt: skip
+                    for piece in range(pieces):
+                        weights_4(
+                            taps, plane * c * lanes, places, piece * places.shape[1],
+                            u, start + (piece * channels + c0 + c) * height + m, u_step, width,
+                        )  # fmt: skip
 
 
 @kernel
@@ -140,16 +152,24 @@ def _input_chunk(task, first_block, x, v, peaks, image, g):
     """Some channels of one block; lanes of `peaks` are raised to the largest |number|."""
     channels, m, lanes, size, tiles, block = g[0], g[1], g[2], g[3], g[4], g[5]
     some, v_row, v_step, v_block = g[6], g[7], g[8], g[9]
+    pieces, across_filter, of_group = g[10], g[11], g[12]
     plane, W = image[1] * image[2], image[2]
     parts = (channels + some - 1) // some
     number, part = divmod(task, parts)
     start = (first_block + number) * block
     table = np.empty(block * size, np.int64)
-    groups = _tabulate(table, size, m, lanes, start, min(block, tiles - start), image)
-    for c in range(part * some, min(channels, (part + 1) * some)):
-        for group in range(groups):
-            o = number * v_block + c * v_row + group * lanes
-            input_4(x, c * plane, W, plane, table, group * size, v, o, v_step, peaks, task * lanes)
+    count = min(block, tiles - start)
+    for piece in range(pieces):
+        down, right = divmod(piece, across_filter)
+        groups = _tabulate(table, size, m, lanes, start, count, image, down * TAPS, right * TAPS)
+        for c in range(part * some, min(channels, (part + 1) * some)):
+            of, rest = divmod(c, of_group)
+            row = (of * pieces + piece) * of_group + rest
+            for group in range(groups):
+                o = number * v_block + row * v_row + group * lanes
+                input_4(
+                    x, c * plane, W, plane, table, group * size, v, o, v_step, peaks, task * lanes
+                )
 
 
 @kernel
@@ -212,7 +232,7 @@ def _product_chunk(
                     )  # fmt: skip
                 j = following
     table = np.empty(block * size, np.int64)
-    entries = _tabulate(table, size, m, lanes, start, count, image)
+    entries = _tabulate(table, size, m, lanes, start, count, image, 0, 0)
     sums = np.zeros(lanes, u.dtype)
     plane = image[4] * image[5]
     per_pixel = bias.size > image[3]
@@ -239,6 +259,7 @@ class Winograd:
     """Tables of one layer in one direction; the arrays are what the kernels above take."""
 
     panels: np.ndarray
+    places: np.ndarray  # of the taps of each piece among a filter's, times lanes; -1: a zero
     image: np.ndarray  # channels, H, W, filters, P, Q, top, left, rows and columns of tiles
     weights: np.ndarray
     input: np.ndarray
@@ -262,19 +283,22 @@ def tabulate(
     result: tuple[int, ...],
     before: tuple[int, int],
     groups: int,
-    steps: tuple[int, int, int, int, int],
+    steps: tuple[int, int, int],
+    filter_places: np.ndarray,
     itemsize: int,
 ) -> Winograd:
     """Tables of a layer: source (N, C, H, W), result (K, P, Q), padding (top, left), and in w the
-    steps of a row, a channel, a group and a tap, and where the first tap is.
+    steps of a row, a channel and a group, and where the taps (R, S) of a filter lie.
     """
     unit = known_unit()
     lanes = unit.lanes(itemsize)
     n = m + TAPS - 1
     (N, C, H, W), (K, P, Q) = source, result
+    places, across_filter = _pieces(filter_places)
+    pieces = len(places)
     tile_rows, tile_columns = blocks_of(P, m), blocks_of(Q, m)
     tiles = N * tile_rows * tile_columns
-    block = min(BLOCK // itemsize, lanes * blocks_of(tiles, lanes))
+    block = min(block_of(C * pieces) // itemsize, lanes * blocks_of(tiles, lanes))
     blocks = blocks_of(tiles, block)
     channels, rows = C // groups, K // groups
     panels = panels_of(rows, unit)
@@ -282,28 +306,35 @@ def tabulate(
     # Rows of V and M, and the steps from point to point, are odd numbers of cache lines: rows, and
     # points of a tile, would share cache sets.
     v_row = block + lanes
-    v_step = C * v_row + lanes
+    v_step = C * pieces * v_row + lanes
     v_block = n * n * v_step
     some_panels = even(len(panels), blocks_of(padded, ROWS))
     parts = blocks_of(len(panels), some_panels)
     c_rows = int(panels[:some_panels, 2].sum())
-    u_step = c_rows * channels + lanes
+    u_step = c_rows * channels * pieces + lanes
     u_part = n * n * u_step
     c_step = c_rows * v_row + lanes
     c_size = n * n * c_step
     size = Fields(m).size
-    fewest = blocks_of(FEW_TASKS, groups * parts)
+    fewest = min(blocks_of(FEW_TASKS, groups * parts), MOST_SPAN // (v_block * itemsize))
+    fewest = max(fewest, blocks_of(FEWEST_TASKS, groups * parts))
     span = fewest * max(1, SPAN // (v_block * itemsize * fewest))
     span = even(blocks, min(blocks, span))
     some = min(C, CHANNELS)
-    depth = even(channels, DEPTH)
+    depth = even(channels * pieces, DEPTH)
     return Winograd(
         panels=panels,
+        places=np.where(places < 0, -1, places * lanes),
         image=np.array((C, H, W, K, P, Q, *before, tile_rows, tile_columns)),
-        weights=np.array((channels, lanes, u_step, u_part, *steps, some_panels, parts)),
-        input=np.array((C, m, lanes, size, tiles, block, some, v_row, v_step, v_block)),
+        weights=np.array(
+            (channels, lanes, u_step, u_part, *steps, filter_places.size, some_panels, parts)
+        ),
+        input=np.array(
+            (C, m, lanes, size, tiles, block, some, v_row, v_step, v_block, pieces, across_filter,
+             channels)
+        ),
         product=np.array(
-            (channels, u_step, u_part, rows, some_panels, depth, lanes * unit.vectors,
+            (channels * pieces, u_step, u_part, rows, some_panels, depth, lanes * unit.vectors,
              unit.rows, c_step, c_size)
         ),
         blocks=blocks,
@@ -316,15 +347,36 @@ def tabulate(
         v_size=span * v_block,
         peaks=span * blocks_of(C, some) * lanes,
         scratch=c_size * itemsize + block * size * 8,
-        flops=2 * n * n * tiles * K * channels,
+        flops=2 * n * n * tiles * K * channels * pieces,
     )  # fmt: skip
+
+
+def block_of(channels: int) -> int:
+    """Bytes of a block of tiles in one row of M, for so many channels, pieces counted."""
+    points = (4 + TAPS - 1) ** 2
+    return BLOCK if 2 * points * channels * BLOCK <= MOST_SPAN else BLOCK // 2
+
+
+def pieces_of(R: int, S: int) -> int:
+    """Pieces of 3 x 3 that a filter is cut into."""
+    return blocks_of(R, TAPS) * blocks_of(S, TAPS)
+
+
+def _pieces(filter_places: np.ndarray) -> tuple[np.ndarray, int]:
+    """(pieces, 9) of the places (R, S), -1 beyond them; and how many pieces lie side by side."""
+    R, S = filter_places.shape
+    down, across_filter = blocks_of(R, TAPS), blocks_of(S, TAPS)
+    filled = np.full((down * TAPS, across_filter * TAPS), -1)
+    filled[:R, :S] = filter_places
+    pieces = filled.reshape(down, TAPS, across_filter, TAPS).swapaxes(1, 2)
+    return pieces.reshape(-1, TAPS * TAPS), across_filter
 
 
 def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> None:
     """Fill U of `count` parts, count * p.u_part elements, in the order in which it is read."""
     launch(
         _weights_chunk, count * p.some_panels, u.nbytes,
-        first, w.reshape(-1), u, p.panels, p.weights,
+        first, w.reshape(-1), u, p.panels, p.places, p.weights,
     )  # fmt: skip
 
 

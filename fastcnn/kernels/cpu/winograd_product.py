@@ -66,18 +66,21 @@ def _across_typer(typingctx, w, w0, row_step, rows, count, ahead, t, t0):
 across: Any = intrinsic(_across_typer)
 
 
-def emit_weights(emit, m, pointers, steps, width):
+def emit_weights(emit, m, pointers, u_step, width):
     """U[i, j][0 … width-1] = G g G^T of a filter in each lane.
 
-    pointers are the vector of the first taps and U; steps the elements between taps, and from
-    U[i, j] to U[i, j + 1].
+    pointers are the vectors of taps, the table that says how many elements further on each tap's
+    is, or, negative, that it is zero, and U; u_step is from U[i, j] to U[i, j + 1].
     """
     builder = emit.builder
-    w, u = pointers
-    tap_step, u_step = steps
+    w, table, u = pointers
     stored, g = emit.between(emit.index(0), width), transforms(m, TAPS).g
-    places = [emit.at(w, builder.mul(tap_step, emit.index(i))) for i in range(TAPS * TAPS)]
-    taps = [emit.load(place) for place in places]
+    taps = []
+    for i in range(TAPS * TAPS):
+        place = emit.integer(table, emit.index(i))
+        exists = builder.icmp_signed(">=", place, emit.index(0))
+        vector = emit.load(emit.at(w, builder.select(exists, place, emit.index(0))))
+        taps.append(builder.select(exists, vector, emit.zero()))
     tile = [taps[i : i + TAPS] for i in range(0, len(taps), TAPS)]
     points = [u for row in transform_tile(g, tile, Vectors(emit)) for u in row]
     for number, vector in enumerate(points):
@@ -85,18 +88,21 @@ def emit_weights(emit, m, pointers, steps, width):
 
 
 def _weights(m):
-    """Make the intrinsic `f(w, w0, tap_step, u, u0, u_step, width)`: see `emit_weights`."""
+    """Make the intrinsic `f(w, w0, places, p0, u, u0, u_step, width)`: see `emit_weights`."""
 
-    def typer(typingctx, w, w0, tap_step, u, u0, u_step, width):
+    def typer(typingctx, w, w0, places, p0, u, u0, u_step, width):
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, w.dtype)
-            wv, w0, tap_step, uv, u0, u_step, width = arguments
-            pointers = emit.at(emit.data(w, wv), w0), emit.at(emit.data(u, uv), u0)
-            emit_weights(emit, m, pointers, (tap_step, u_step), width)
+            wv, w0, pv, p0, uv, u0, u_step, width = arguments
+            pointers = (
+                emit.at(emit.data(w, wv), w0), emit.at_integer(emit.data(places, pv), p0),
+                emit.at(emit.data(u, uv), u0),
+            )  # fmt: skip
+            emit_weights(emit, m, pointers, u_step, width)
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(w, i, i, u, i, i, i), codegen
+        return types.void(w, i, places, i, u, i, i, i), codegen
 
     return intrinsic(typer)
 
