@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 # Strips of 1 to 4 tiles, with gaps and without; images narrower than a strip and wider than a
 # group; several images to a vector; a last block of few tiles; padding of no side, one side, wider
-# than the filter; more channels than are added up at a time; groups; filters in pieces, of which the
-# last ones are filled up, and of so many channels that blocks are halved.
+# than the filter; more channels than are added up at a time; groups; filters in pieces, the last
+# of which are filled up, and of so many channels that blocks are halved.
 CASES = [
     ConvCase(2, 5, 56, 56, 20, 3, 3, 1, 1, 1, 1),
     ConvCase(3, 300, 14, 14, 7, 3, 3, 1, 1, 1, 1),

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Whole and partial tiles; channels and filters that leave remainders in vectors, panels and blocks;
-# rows shorter than a vector and longer than two; padding of no side, of one, wider than the image.
+# rows shorter than a vector and longer than two; padding of no side, of one, wider than the image;
+# filters in pieces, the last of which are not whole.
 CASES = [
     ConvCase(2, 40, 13, 9, 70, 3, 3, 1, 1, 1, 1),
     ConvCase(1, 70, 8, 33, 130, 3, 3, 1, (0, 2, 1, 0), 1, 1),
@@ -29,6 +30,9 @@ CASES = [
     ConvCase(1, 3, 1, 1, 2, 3, 3, 1, (9, 4, 2, 7), 1, 1),
     ConvCase(1, 2, 1, 40, 2, 3, 3, 1, 1, 1, 1),
     ConvCase(2, 1, 3, 3, 1, 3, 3, 1, 0, 1, 1),
+    ConvCase(2, 40, 13, 9, 20, 5, 5, 1, 2, 1, 1),
+    ConvCase(1, 16, 12, 23, 33, 4, 7, 1, (1, 0, 8, 2), 1, 1),
+    ConvCase(2, 5, 14, 13, 3, 11, 3, 1, (0, 3, 0, 1), 1, 1),
 ]
 # Bytes and numbers that cut these small layers as the real ones cut large layers: many chunks;
 # blocks of M that are not kept; parts of the channels and filters; all of it.

@@ -3,15 +3,14 @@
     forward       Y[k] = A^T [sum over c of (G W[k, c] G^T) * (B^T X[c] B)] A   for 4 x 4 pixels
     input grad    the same on dY, with rotated and transposed filters and the full padding
 
-It multiplies 36 times for 16 results, where the direct form multiplies 144 times. Filters larger
-than 3 x 3 are cut into pieces of 3 x 3 (winograd_blocks.py), whose products are added up before they
-are transformed back: 5 x 5 takes 4 pieces, 144 products in the place of 400. Its rounding
-errors are those of the transformed numbers, spread over a tile: they are small against the tile's
-largest numbers, and so against the result in norm, but not against each of its elements. One huge
-number, or one that is not finite, would spoil a whole tile: inputs are looked at by their transform
-(winograd_limits.py), and so are results, for weights can be anything. What comes out finite was so
-all the way, since neither sums nor products make an infinity or a NaN finite again. A call that
-finds anything else is computed once more, by implicit GEMM, and says so.
+It multiplies 36 times for 16 results, where the direct form multiplies 144 times; larger filters
+are cut into pieces of 3 x 3 (winograd_pieces.py). Its rounding errors are those of the transformed
+numbers, spread over a tile: they are small against the tile's largest numbers, and so against the
+result in norm, but not against each of its elements. One huge number, or one that is not finite,
+would spoil a whole tile: inputs are looked at by their transform (winograd_limits.py), and so are
+results, for weights can be anything. What comes out finite was so all the way, since neither sums
+nor products make an infinity or a NaN finite again. A call that finds anything else is computed
+once more, by implicit GEMM, and says so.
 """
 
 from __future__ import annotations
@@ -26,8 +25,9 @@ from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
-from fastcnn.kernels.cpu.winograd_blocks import BLOCK, Winograd, block_of, pieces_of, run, tabulate
+from fastcnn.kernels.cpu.winograd_blocks import BLOCK, Winograd, block_of, run, tabulate
 from fastcnn.kernels.cpu.winograd_blocks import pack as transform
+from fastcnn.kernels.cpu.winograd_pieces import pieces_of
 from fastcnn.kernels.cpu.winograd_tiles import TAPS
 
 # Pixels of a tile of the result along each axis.
@@ -129,7 +129,8 @@ def conv2d_input_grad(
 # Measured on one core of a Zen 5 machine, float32, over the 3 x 3 layers of the suites and some of
 # one image, most of which take 0.8 to 1.3 times what they say together. FLOP/s of the products;
 # tiles of one channel transformed per second, tiles of one filter transformed back and stored;
-# filters of one channel transformed per second, and pieces of larger ones; seconds of the smallest call.
+# filters of one channel transformed per second, and pieces of larger ones; seconds of the smallest
+# call.
 PRODUCT_FLOPS = 200e9
 INPUT_TILES = 180e6
 OUTPUT_TILES = 100e6

@@ -6,9 +6,8 @@
         product    for some filters and one block: M[i, j] = U[i, j] V[i, j] for all (i, j),
                    which stays in L2; then Y = A^T M A, to the result
 
-A larger filter is cut into *pieces* of 3 x 3, the last ones filled up with zeros. A piece sees the
-source moved by where it lies in the filter, so that its products belong to the same tiles of the
-result: each piece of each channel is one more channel to add up, [group][piece][channel] in U and V.
+Of larger filters each piece (winograd_pieces.py) of each channel is one more channel to add up:
+[group][piece][channel] in U and V.
 
 Every element is computed by one task, in one order: bits do not depend on threads.
 """
@@ -24,6 +23,7 @@ from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
+from fastcnn.kernels.cpu.winograd_pieces import cut
 from fastcnn.kernels.cpu.winograd_product import (
     across,
     short_narrow,
@@ -294,7 +294,7 @@ def tabulate(
     lanes = unit.lanes(itemsize)
     n = m + TAPS - 1
     (N, C, H, W), (K, P, Q) = source, result
-    places, across_filter = _pieces(filter_places)
+    places, across_filter = cut(filter_places)
     pieces = len(places)
     tile_rows, tile_columns = blocks_of(P, m), blocks_of(Q, m)
     tiles = N * tile_rows * tile_columns
@@ -355,21 +355,6 @@ def block_of(channels: int) -> int:
     """Bytes of a block of tiles in one row of M, for so many channels, pieces counted."""
     points = (4 + TAPS - 1) ** 2
     return BLOCK if 2 * points * channels * BLOCK <= MOST_SPAN else BLOCK // 2
-
-
-def pieces_of(R: int, S: int) -> int:
-    """Pieces of 3 x 3 that a filter is cut into."""
-    return blocks_of(R, TAPS) * blocks_of(S, TAPS)
-
-
-def _pieces(filter_places: np.ndarray) -> tuple[np.ndarray, int]:
-    """(pieces, 9) of the places (R, S), -1 beyond them; and how many pieces lie side by side."""
-    R, S = filter_places.shape
-    down, across_filter = blocks_of(R, TAPS), blocks_of(S, TAPS)
-    filled = np.full((down * TAPS, across_filter * TAPS), -1)
-    filled[:R, :S] = filter_places
-    pieces = filled.reshape(down, TAPS, across_filter, TAPS).swapaxes(1, 2)
-    return pieces.reshape(-1, TAPS * TAPS), across_filter
 
 
 def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The weight gradient of 3 x 3 filters at stride 1 by Winograd's F(3 x 3, 4 x 4).
+"""The weight gradient of filters at stride 1 by Winograd's F(3 x 3, 4 x 4).
 
     dW[k, c] = A^T [sum over tiles t of (G dY[k, t] G^T) * (B^T X[c, t] B)] A
 
@@ -10,6 +10,10 @@ Of each of the 36 points p a matrix product over tiles is left; A^T … A is don
             transforms    V[p][t, c] and Y[p][t, k], which stay in the last cache
             products      M[p][k, c] += sum over t of Y[p][t, k] V[p][t, c]
         fold              dW = A^T M A
+
+A larger filter is cut into pieces of 3 x 3 (winograd_pieces.py), of which each sees X moved by where
+it lies in the filter: a channel's pieces are channels of their own here, [piece][channel], each
+piece filled up to whole vectors. What lies beyond the filter is left out in the end.
 
 V and Y stand in panels as wide as a register tile and a block of filters are. The order of every
 sum follows from the geometry alone: bits do not depend on threads.
@@ -40,6 +44,7 @@ from fastcnn.kernels.cpu.winograd_channels import (
     tall_outer,
 )
 from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
+from fastcnn.kernels.cpu.winograd_pieces import pieces_of
 from fastcnn.memory import SCRATCH
 
 POINTS = 36
@@ -86,6 +91,7 @@ def _transform_chunk(task, x, dy, v, y, peaks, part, first, rows, g):
     C, H, W, K, P, Q, top, left = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
     tile_rows, tile_columns, lanes, columns, filters = g[8], g[9], g[10], g[11], g[12]
     span, tiles, v_step, y_step, strip_size = g[13], g[14], g[15], g[16], g[17]
+    of_piece, across = g[22], g[23]
     c0, c1, k0, k1 = part[0], part[1], part[2], part[3]
     spans = (tiles // tile_columns + span - 1) // span  # also where a last chunk has fewer rows
     group, number = divmod(task, spans)
@@ -94,21 +100,23 @@ def _transform_chunk(task, x, dy, v, y, peaks, part, first, rows, g):
     step = strip_size // lanes
     of_x = group < x_groups
     at = group * lanes if of_x else (group - x_groups) * lanes
-    channels = min(lanes, c1 - c0 - at if of_x else k1 - k0 - at)
+    piece, c = divmod(c0 + at, of_piece)
+    down, right = divmod(piece, across)
+    channels = min(lanes, C - c if of_x else k1 - k0 - at)
     for r in range(number * span, min(rows, (number + 1) * span)):
         n, i = divmod(first + r, tile_rows)
         # the rows that there are go to the strip
         if of_x:
-            h = i * 4 - top
+            h = i * 4 - top + 3 * down
             h0 = min(H, max(0, h))
-            s = ((n * C + c0 + at) * H + h0) * W
+            s = ((n * C + c) * H + h0) * W
             some = (min(H, h + 6) - h0) * W
             _copy_rows(strip, step, x, s, H * W, channels, some, lanes)
             panel, lane = divmod(at, columns)
             o = (panel * tiles + r * tile_columns) * columns + lane
             spread_x(
-                tile_columns, strip, -h0 * W, step, H, W, h, -left, v, o, columns, v_step, peaks,
-                task * lanes, x, s + some, H * W,
+                tile_columns, strip, -h0 * W, step, H, W, h, 3 * right - left, v, o, columns,
+                v_step, peaks, task * lanes, x, s + some, H * W,
             )  # fmt: skip
         else:
             h = i * 4
@@ -147,18 +155,28 @@ def _multiply(v, y, m, in_v, in_y, in_m, depth, panels, heights, g, accumulate):
 def _fold(m, in_m, dw, height, k0, k1, c0, c1, nothing, g):
     """dW of filters k0 … k1-1 and channels c0 … c1-1 from a block of M."""
     C, lanes, columns, m_step = g[0], g[10], g[11], g[20]
+    of_piece, across, R, S = g[22], g[23], g[24], g[25]
     some = np.empty(lanes * 9, m.dtype)
-    for k in range(k0, k1):
-        for c in range(c0, c1, lanes):
-            panel, lane = divmod(c - c0, columns)
+    for v in range(c0, c1, lanes):
+        panel, lane = divmod(v - c0, columns)
+        piece, c = divmod(v, of_piece)
+        down, right = divmod(piece, across)
+        count = min(lanes, C - c)
+        rows, cols = min(3, R - 3 * down), min(3, S - 3 * right)
+        in_place = count == lanes and R == 3 and S == 3
+        for k in range(k0, k1):
             at = in_m + (panel * height + k - k0) * columns + lane
-            o = (k * C + c) * 9
-            all_lanes = c + lanes <= c1
-            target, t = (dw, o) if all_lanes else (some, 0)
+            o = ((k * C + c) * R + 3 * down) * S + 3 * right
+            target, t = (dw, o) if in_place else (some, 0)
             fold(m, at, m_step, target, t)
-            if not all_lanes:
-                dw[o : o + (c1 - c) * 9] = some[: (c1 - c) * 9]
-    dw[(k0 * C + c0) * 9] += nothing[0]
+            if not in_place:
+                for channel in range(count):
+                    for i in range(rows):
+                        for j in range(cols):
+                            dw[o + (channel * R + i) * S + j] = some[channel * 9 + 3 * i + j]
+    piece, c = divmod(c0, of_piece)
+    down, right = divmod(piece, across)
+    dw[((k0 * C + c) * R + 3 * down) * S + 3 * right] += nothing[0]
 
 
 @kernel
@@ -237,7 +255,9 @@ def _tables(g: Conv2dGeometry, itemsize: int) -> _Tables:
     columns = lanes * unit.vectors
     top, _, left, _ = g.padding
     tile_rows, tile_columns = blocks_of(g.P, 4), blocks_of(g.Q, 4)
-    some_c = lanes * even(blocks_of(g.C, lanes), PART // lanes)
+    of_piece = lanes * blocks_of(g.C, lanes)
+    channels = of_piece * pieces_of(g.R, g.S)
+    some_c = lanes * even(channels // lanes, PART // lanes)
     some_k = lanes * even(blocks_of(g.K, lanes), PART // lanes)
     filters = min(FILTERS, some_k)
     panels = min(PANELS, blocks_of(some_c, columns))
@@ -257,9 +277,9 @@ def _tables(g: Conv2dGeometry, itemsize: int) -> _Tables:
     strip = lanes * _apart(max(6 * g.W, 4 * g.Q))
     span = blocks_of(some_rows, SPANS)
     parts = []
-    for c0 in range(0, g.C, some_c):
+    for c0 in range(0, channels, some_c):
         for k0 in range(0, g.K, some_k):
-            part = (c0, min(g.C, c0 + some_c), k0, min(g.K, k0 + some_k))
+            part = (c0, min(channels, c0 + some_c), k0, min(g.K, k0 + some_k))
             heights = [cover(min(filters, part[3] - k)) for k in range(k0, part[3], filters)]
             count = blocks_of(part[1] - c0, panels * columns) * len(heights)
             parts.append((np.array(part), np.array(heights), count))
@@ -267,6 +287,7 @@ def _tables(g: Conv2dGeometry, itemsize: int) -> _Tables:
         *(g.C, g.H, g.W, g.K, g.P, g.Q, top, left, tile_rows, tile_columns, lanes, columns),
         *(filters, span, tiles, v_step, y_step, strip),
         *(unit.rows, unit.short_rows, m_step, panels),
+        *(of_piece, blocks_of(g.S, 3), g.R, g.S),
     )
     # behind the last filter, a register tile reads on
     v_size, y_size = POINTS * v_step, POINTS * y_step + LINE * blocks_of(unit.rows, LINE)
@@ -345,19 +366,19 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     """Why it cannot serve a geometry; None if it can."""
     if vector_unit() is None:
         return NO_UNIT
-    if (g.R, g.S) != (3, 3):
-        return f"it takes 3 x 3 filters, not {g.R} x {g.S}"
+    if min(g.R, g.S) < 3:
+        return f"it takes 3 x 3 filters and larger ones, not {g.R} x {g.S}"
     if g.stride != (1, 1) or g.dilation != (1, 1) or g.groups != 1:
         return "it takes stride 1, dilation 1 and one group"
     return None
 
 
 # Measured on one core of a Zen 5 machine, float32; see docs/performance.md. FLOP/s of the products;
-# channels and filters of tiles transformed per second; sums of M folded per second; bytes of M read
-# or written per second; seconds of a launch, and of the smallest call.
+# channels and filters of tiles transformed per second; sums of M folded per second, those of pieces
+# too; bytes of M read or written per second; seconds of a launch, and of the smallest call.
 PRODUCT_FLOPS = 205e9
 TRANSFORMED = 110e6
-FOLDED = 300e6
+FOLDED, FOLDED_IN_PIECES = 300e6, 100e6
 M_BYTES = 30e9
 LAUNCH = 10e-6
 CALL = 20e-6
@@ -370,8 +391,11 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     t, unit = _tables(g, itemsize), known_unit()
     columns = unit.lanes(itemsize) * unit.vectors
     tiles, chunks = t.rows * t.columns, blocks_of(t.rows, t.some_rows) * len(t.parts)
-    product = 2 * POINTS * tiles * padded(g.K) * columns * blocks_of(g.C, columns)
-    seconds = product / PRODUCT_FLOPS + tiles * (g.C + g.K) / TRANSFORMED + g.C * g.K / FOLDED
+    channels = unit.lanes(itemsize) * blocks_of(g.C, unit.lanes(itemsize)) * pieces_of(g.R, g.S)
+    product = 2 * POINTS * tiles * padded(g.K) * columns * blocks_of(channels, columns)
+    transformed = tiles * (channels + g.K * blocks_of(channels, PART))
+    seconds = product / PRODUCT_FLOPS + transformed / TRANSFORMED
+    seconds += channels * g.K / (FOLDED if (g.R, g.S) == (3, 3) else FOLDED_IN_PIECES)
     moved = 2 * chunks * t.m_size * itemsize / M_BYTES
     return CALL + 2 * chunks * LAUNCH + itemsize / 4 * seconds + moved
 
