@@ -11,9 +11,9 @@ Of each of the 36 points p a matrix product over tiles is left; A^T … A is don
             products      M[p][k, c] += sum over t of Y[p][t, k] V[p][t, c]
         fold              dW = A^T M A
 
-A larger filter is cut into pieces of 3 x 3 (winograd_pieces.py), of which each sees X moved by where
-it lies in the filter: a channel's pieces are channels of their own here, [piece][channel], each
-piece filled up to whole vectors. What lies beyond the filter is left out in the end.
+A larger filter is cut into pieces of 3 x 3 (winograd_pieces.py), each of which sees X moved by
+where it lies in the filter: a channel's pieces are channels of their own here, [piece][channel],
+each piece filled up to whole vectors. What lies beyond the filter is left out in the end.
 
 V and Y stand in panels as wide as a register tile and a block of filters are. The order of every
 sum follows from the geometry alone: bits do not depend on threads.
