@@ -5,6 +5,7 @@ import pytest
 
 import fastcnn
 from fastcnn.kernels.cuda import target
+from fastcnn.kernels.cuda.target import package
 from fastcnn.layers import Dense
 from fastcnn.verification import compare
 from tests.cuda.conftest import INSTALLED, needs_extra, run_program
@@ -29,9 +30,9 @@ ENTRIES = {
 
 @pytest.fixture
 def without_the_extra(monkeypatch):
-    found = target.find_spec
+    found = package.find_spec
     hidden = lambda name: None if name == "numba_cuda" else found(name)  # noqa: E731
-    monkeypatch.setattr(target, "find_spec", hidden)
+    monkeypatch.setattr(package, "find_spec", hidden)
     target.missing_device.cache_clear()
     yield
     target.missing_device.cache_clear()

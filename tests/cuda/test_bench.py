@@ -85,7 +85,7 @@ class Events:
 
 def test_time_is_between_two_events_of_the_stream(monkeypatch):
     driver = Events()
-    monkeypatch.setattr(timing, "driver", driver)
+    monkeypatch.setattr(target.driver, "_find", lambda: driver)
     monkeypatch.setattr(target, "simulated", lambda: False)
     found = timing.seconds(lambda: driver.calls.append("work"), 9)
     assert np.isclose(found, 5e-3)

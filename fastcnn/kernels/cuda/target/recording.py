@@ -1,0 +1,48 @@
+"""Whether launches are being written down, and where: see kernels/cuda/graphs.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastcnn.kernels.cuda.target.launching import Recorded
+
+
+class NotRecordable(RuntimeError):
+    """Something was done while launches were written down that cannot be repeated with them."""
+
+
+# Where launches are written down, in this thread or task.
+_written: ContextVar[list[Recorded] | None] = ContextVar("fastcnn_cuda_written", default=None)
+
+
+@contextmanager
+def writing_down(launches: list[Recorded]) -> Iterator[None]:
+    """Within a `with` block, append every launch to a list; the simulator runs none of them.
+
+    A driver decides by its stream's state: see graphs.py.
+    """
+    token = _written.set(launches)
+    try:
+        yield
+    finally:
+        _written.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether launches are being written down in this thread or task."""
+    return _written.get() is not None
+
+
+def expect_not_recording(what: str) -> None:
+    """NotRecordable, if launches are being written down."""
+    if is_recording():
+        raise NotRecordable(f"{what} cannot be part of a graph")
+
+
+def written() -> list[Recorded] | None:
+    """Where to write launches down; None if nowhere."""
+    return _written.get()
