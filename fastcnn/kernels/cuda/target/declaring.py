@@ -58,8 +58,9 @@ def kernel(
     Parameters
     ----------
     parameters : str
-        As C would have them: "real* x, uint8* mask, int32 n". Types are those of `launching.SCALARS`,
-        pointers to them, to "uint8", "float16" and "bfloat16", and the placeholders.
+        As C would have them: "real* x, uint8* mask, int32 n". Types are those of
+        `launching.SCALARS`, pointers to them, to "uint8", "float16" and "bfloat16", and the
+        placeholders.
     threads, blocks_per_sm : int, optional
         The most threads per block, and the fewest blocks that should fit on a multiprocessor.
     max_registers : int, optional
