@@ -314,12 +314,22 @@ _CONV_ON_CUDA = [
     _on_cuda("bf16_gemm", "bf16_gemm", _BF16),
 ]
 
+# Dense layers: a portable kernel; on tensor cores in 3xTF32 and in TF32.
+_DENSE_ON_CUDA = [
+    _on_cuda("portable", "dense"),
+    _on_cuda("tensor_gemm", "tensor_dense"),
+    _on_cuda("tf32_gemm", "tf32_dense", _TF32),
+]
+
 # Operations on arrays that live on a GPU.
 ON_CUDA: dict[str, list[Implementation]] = {
     "conv2d": _CONV_ON_CUDA,
     "conv2d_input_grad": _CONV_ON_CUDA,
     "conv2d_weight_grad": _CONV_ON_CUDA,
     "conv2d_bias_grad": [_on_cuda("portable", "sums")],
+    "dense": _DENSE_ON_CUDA,
+    "dense_input_grad": _DENSE_ON_CUDA,
+    "dense_weight_grad": _DENSE_ON_CUDA,
     **{
         name: [_on_cuda("portable", module)]
         for module, names in {
@@ -329,7 +339,6 @@ ON_CUDA: dict[str, list[Implementation]] = {
             ),
             "elements": ("relu", "relu_grad", "sigmoid", "sigmoid_grad", "tanh", "tanh_grad"),
             "softmax": ("softmax", "softmax_grad"),
-            "dense": ("dense", "dense_input_grad", "dense_weight_grad"),
             "sums": ("dense_bias_grad",),
             "loss": [name for name, (first, *_) in IMPLEMENTATIONS.items()
                      if first.module == "cpu.loss"],

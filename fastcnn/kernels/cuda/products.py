@@ -120,7 +120,7 @@ class TileProducts:
 
     def tile(self, kernels: dict[Any, Kernel], rows: int, columns: int, groups: int) -> Any:
         """The tile that is done first, if each takes time by its size and blocks go in waves."""
-        return min(kernels, key=lambda tile: _time(tile, rows, columns, groups))
+        return min(kernels, key=lambda tile: time_in_waves(tile, rows, columns, groups))
 
     # The operations.
 
@@ -261,14 +261,14 @@ class TileProducts:
         if operation == "conv2d_weight_grad":
             spans, _ = self._spans(g)
             rows, columns = g.K // g.groups, self._dot_columns(g)
-            best = min(_time(t, rows, columns, g.groups * spans) for t in self.dots)
+            best = min(time_in_waves(t, rows, columns, g.groups * spans) for t in self.dots)
             flops = 2 * best * g.N * g.P * g.Q / spans
             moved, launches = 8 * spans * prod(g.weight_shape), 1 if spans == 1 else 2
         else:
             flops, moved, launches = 0.0, 8 * prod(g.weight_shape), 0
             for part in _parts(operation, g, self.chunks):
                 pixels = g.N * part.plane
-                best = min(_time(t, part.rows, pixels, g.groups) for t in self.columns)
+                best = min(time_in_waves(t, part.rows, pixels, g.groups) for t in self.columns)
                 flops += 2 * best * part.depth * self.chunks.size
                 launches += 2
         return max(flops / self.rate, (g.bytes(4) + moved) / MEMORY) + launches * LAUNCH
@@ -281,7 +281,7 @@ class TileProducts:
         return max(4 * g.groups * p.rows * p.depth for p in _parts(operation, g, self.chunks))
 
 
-def _time(tile: Any, rows: int, columns: int, groups: int) -> float:
+def time_in_waves(tile: Any, rows: int, columns: int, groups: int) -> float:
     """Cells of the result that the GPU could do in the time that whole waves of tiles take.
 
     A tile's time goes with its area and the numbers it reads for it, which weigh as much as a

@@ -17,9 +17,10 @@ from tests.kernels.cuda import emulator
 class HostArray:
     """What stands for a DeviceArray; new ones are filled with NaN."""
 
-    pointer = stream = 0
+    stream, shared = 0, False
 
-    def __init__(self, values: np.ndarray) -> None:
+    def __init__(self, values: np.ndarray, pointer: int = 0) -> None:
+        self.pointer = pointer
         self.shape, self.ndim, self.size = values.shape, values.ndim, values.size
         self.flat = values.reshape(-1)
 
@@ -84,4 +85,25 @@ def conv2d_input_grad(way, g, dy, w):
 def conv2d_weight_grad(way, g, x, dy):
     dw = np.full(g.weight_shape, np.nan, np.float32)
     way.conv2d_weight_grad(g, HostArray(x), HostArray(dy), HostArray(dw))
+    return dw
+
+
+def dense(way, g, x, w, b=None, pointer=0, shared=False):
+    y = np.full((g.N, g.O), np.nan, np.float32)
+    bias = None if b is None else HostArray(b)
+    if shared:
+        bias.shared = True
+    way.dense(g, HostArray(x, pointer), HostArray(w), bias, HostArray(y))
+    return y
+
+
+def dense_input_grad(way, g, dy, w):
+    dx = np.full((g.N, g.I), np.nan, np.float32)
+    way.dense_input_grad(g, HostArray(dy), HostArray(w), HostArray(dx))
+    return dx
+
+
+def dense_weight_grad(way, g, x, dy):
+    dw = np.full((g.O, g.I), np.nan, np.float32)
+    way.dense_weight_grad(g, HostArray(x), HostArray(dy), HostArray(dw))
     return dw
