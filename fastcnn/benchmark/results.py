@@ -5,8 +5,8 @@ Schema of the JSON, version 1. `fastcnn bench --json` writes it; a run that was 
 
     format, version, created, finished, seconds, command, machine, settings
     limits    [{threads, at, fma_gflops, copy_gbs, clock_ghz}]          measured during the run
-              of a GPU also multiply_add_gflops, tensor_gflops; fma_gflops is then the rate that
-              the precision asked for allows (sides/on_cuda.py)
+              of a GPU also multiply_add_gflops, tensor_gflops (TF32), half_gflops (bf16);
+              fma_gflops is then what the precision asked for allows (sides/on_cuda.py)
     rows      [{layer, problem, operation, label, dtype, flops, bytes, threads, library, side,
                 status, reason, algorithm, workspace_bytes, error, allowed, peak_rss_bytes,
                 extra_bytes, rounds, minimum, median, low, high, spread, noisy, gflops, gbs,

@@ -111,11 +111,12 @@ def _limits(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _gpu_limits(found: dict[str, Any], content: dict[str, Any]) -> Iterator[str]:
-    cores, unit = found["tensor_gflops"], "TFLOP/s"
+    unit = "TFLOP/s"
     text = f"limits of {content['machine']['gpu']}: "
     text += f"{found['multiply_add_gflops'] / 1e3:.1f} {unit} of float32 multiply-adds, "
-    if cores is not None:
-        text += f"{cores / 1e3:.1f} {unit} of TF32 products (mma.sync), "
+    for name, kind in (("tensor_gflops", "TF32"), ("half_gflops", "bf16")):
+        if found[name] is not None:
+            text += f"{found[name] / 1e3:.0f} {unit} of {kind} products (mma.sync), "
     yield f"{text}{found['copy_gbs']:.0f} GB/s copied"
     yield f"numerics on all sides: {content['settings']['precision']}"
 

@@ -5,8 +5,8 @@
 runs, in this order, and goes on where one part fails: the device's own facts, with its measured
 rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick suites; the
 tests marked `cuda`, if the repository is at hand; compute-sanitizer's memcheck and racecheck over
-small problems; and `fastcnn bench --device cuda` in float32 and in TF32, beside PyTorch (cuDNN in
-benchmark mode, the same numerics) if it is installed.
+small problems; and `fastcnn bench --device cuda` in float32, TF32 and bf16, beside PyTorch (cuDNN
+in benchmark mode, the same numerics) if it is installed.
 
 With Numba's simulator (NUMBA_ENABLE_CUDASIM=1) and --rehearse the same code runs on tiny problems,
 without figures that would mean anything.
@@ -66,7 +66,7 @@ def device() -> dict[str, Any]:
         **on_cuda.facts(),
         "copied_bytes_per_second": rates.copied(),
         "multiply_add_flops": rates.multiply_adds(),
-        "tensor_core_flops": rates.tensor_cores(),
+        "tensor_core_flops": {kind: rates.tensor_cores(kind) for kind in ("tf32", "bf16")},
     }
 
 
@@ -121,7 +121,7 @@ def _wanted(rehearse: bool) -> list[Case]:
 def timed(rehearse: bool) -> dict[str, Any]:
     """`fastcnn bench --device cuda` in each precision that is worth comparing: its JSON."""
     found = {}
-    for precision in ("float32", "tf32"):
+    for precision in ("float32", "tf32", "bf16"):
         if rehearse:
             once = Settings(rounds=1, most_rounds=1, seconds=1e-6, pause=0.0, implementations=False,
                             device="cuda", precision=precision)  # fmt: skip

@@ -12,7 +12,7 @@ from fastcnn.benchmark.runner import check_peers
 from fastcnn.cli import main
 from fastcnn.kernels.cuda import target, timing
 from fastcnn.verification.problems import find
-from tests.cuda.conftest import INSTALLED, needs_extra, simulate
+from tests.cuda.conftest import INSTALLED, needs_extra, run_program, simulate
 
 CONV = Case("conv2d", find("n1c1h4k1r2"))
 
@@ -63,8 +63,16 @@ def test_torch_without_cuda_says_so():
         worker.close()
 
 
-def test_tf32_is_judged_as_such():
-    assert judging.allowed(CONV, "tf32") == 2e-3
+@pytest.mark.skipif(bool(sides.missing("torch")), reason="torch is not installed")
+def test_torch_in_halves_is_right():
+    """What its side on a GPU does in bf16, done on the host: layers, and a network's step."""
+    assert run_program("torch_halves").split() == ["right"]
+
+
+def test_rounded_factors_are_judged_as_such():
+    assert judging.allowed(CONV, "tf32") == judging.allowed(CONV, "f16") == 2e-3
+    assert judging.allowed(CONV, "bf16") == 1.6e-2
+    assert judging.allowed(Case("relu", find("2x3")), "bf16") <= 1e-5
     assert judging.allowed(CONV, "float32") == judging.allowed(CONV, "ieee") == 1e-5
 
 

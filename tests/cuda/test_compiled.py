@@ -102,8 +102,9 @@ def test_what_measures_a_rate_does_little_else(arch):
 
 @pytest.mark.parametrize("arch", ARCHITECTURES[1:])
 def test_what_measures_tensor_cores_feeds_them_from_registers(arch):
-    facts = rates._multiply_tiles.of().facts(arch)
-    assert facts.spills == facts.stack == 0
-    assert facts.count("HMMA.1688.F32.TF32") % (rates.TILES * rates.PRODUCTS) == 0
-    assert facts.count("HMMA.1688.F32.TF32") >= rates.TILES * rates.PRODUCTS
-    assert facts.count("(LDG|LDS)") <= 2
+    for kind, name in (("tf32", "HMMA.1688.F32.TF32"), ("bf16", "HMMA.16816.F32.BF16")):
+        facts = rates._multiply_tiles.of(multiply=rates._KINDS[kind][1]).facts(arch)
+        assert facts.spills == facts.stack == 0
+        assert facts.count(name) % (rates.TILES * rates.PRODUCTS) == 0
+        assert facts.count(name) >= rates.TILES * rates.PRODUCTS
+        assert facts.count("(LDG|LDS)") <= 2

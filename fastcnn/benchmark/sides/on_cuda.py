@@ -132,11 +132,12 @@ def limits(at: float, precision: str) -> dict[str, Any]:
     """The GPU's limits as `fastcnn.benchmark.roofline` has the processor's, and which it has.
 
     "fma_gflops" is the rate at which products of the precision asked for can be made: of float32's
-    multiply-adds for "ieee", of the tensor cores for "tf32", and a third of it for "float32", whose
-    products take three; no more is said of what `mma.sync` cannot reach.
+    multiply-adds for "ieee"; of the tensor cores for the others, and a third of it in TF32 for
+    "float32", whose products take three; no more is said of what `mma.sync` cannot reach.
     """
-    plain, tensor = rates.multiply_adds(), rates.tensor_cores()
+    plain, tensor, half = rates.multiply_adds(), *map(rates.tensor_cores, ("tf32", "bf16"))
     fastest = {"ieee": plain, "float32": max(plain, (tensor or 0) / 3), "tf32": tensor or plain}
+    fastest |= dict.fromkeys(("f16", "bf16"), half or plain)
     return {
         "threads": 1,
         "at": at,
@@ -145,4 +146,5 @@ def limits(at: float, precision: str) -> dict[str, Any]:
         "clock_ghz": None,
         "multiply_add_gflops": plain / 1e9,
         "tensor_gflops": None if tensor is None else tensor / 1e9,
+        "half_gflops": None if half is None else half / 1e9,
     }

@@ -176,17 +176,37 @@ def _tensors(case: Case, arrays: Arrays, channels_last: bool, device: str) -> Te
     return tensors
 
 
+def _array(tensor: Any) -> np.ndarray:
+    """On the host; of halves, of which NumPy knows but one kind, as float32."""
+    return np.asarray((tensor.float() if tensor.element_size() == 2 else tensor).cpu().numpy())
+
+
+def _rounded(tensors: Tensors, dtype: Any) -> Tensors:
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
+
+
 def prepare(
-    variant: str, case: Case, sets: list[Arrays], threads: int, device: str = "cpu"
+    variant: str,
+    case: Case,
+    sets: list[Arrays],
+    threads: int,
+    device: str = "cpu",
+    half: Any = None,
 ) -> Prepared:
-    """One of PyTorch's sides. Its eager mode packs weights at every call, frozen or not."""
+    """One of PyTorch's sides. Its eager mode packs weights at every call, frozen or not.
+
+    With a dtype `half` the arrays of convolutions and dense layers are of that type beforehand, as
+    in a network all of whose arrays are; whole networks run under autocast.
+    """
     torch.set_num_threads(threads)
     if not case.measured.function:
         from fastcnn.benchmark.sides.pytorch_network import prepare_network
 
-        return prepare_network(case, sets, device)
+        return prepare_network(case, sets, device, half)
     call, problem = CALLS[case.operation], case.problem
     tensors = [_tensors(case, arrays, variant == "torch_cl", device) for arrays in sets]
+    if half is not None and case.operation.startswith(("conv2d", "dense")):
+        tensors = [_rounded(one, half) for one in tensors]
     weights = [tensors[0][name] for name in case.measured.weights]
     for others in tensors[1:]:  # one place for all sets, in either format
         others.update(zip(case.measured.weights, weights, strict=True))
@@ -195,7 +215,7 @@ def prepare(
         return call(problem, tensors[number])
 
     def answer(number: int) -> Arrays:
-        return {name: np.asarray(tensor.cpu().numpy()) for name, tensor in run(number).items()}
+        return {name: _array(tensor) for name, tensor in run(number).items()}
 
     def change() -> None:
         for weight in weights:

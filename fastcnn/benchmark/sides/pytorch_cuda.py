@@ -1,7 +1,8 @@
 """PyTorch on a GPU: the same operators, by cuDNN in benchmark mode and in the same numerics.
 
 PyTorch's own default for convolutions is TF32. Here it computes in TF32 only where "tf32" is asked
-of fastcnn too; for "float32" and "ieee" it is told not to.
+of fastcnn too; for "float32" and "ieee" it is told not to. For "f16" and "bf16" its arrays are of
+that type from the start: fastcnn's stay float32, and rounding them is part of its time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ def facts() -> dict[str, Any]:
     return {"torch_cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
 
 
+_HALVES = {"f16": torch.float16, "bf16": torch.bfloat16}
+
+
 def settle(precision: str) -> None:
-    """Benchmark mode, and TF32 only for "tf32"."""
+    """Benchmark mode; no TF32 for "float32" and "ieee"."""
     torch.backends.cudnn.benchmark = True
-    allowed = precision == "tf32"
+    allowed = precision not in ("ieee", "float32")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
@@ -38,7 +42,7 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precisio
     if not torch.cuda.is_available():
         raise Unsupported("this PyTorch finds no GPU")
     settle(precision)
-    prepared = pytorch.prepare(variant, case, sets, threads, "cuda")
+    prepared = pytorch.prepare(variant, case, sets, threads, "cuda", _HALVES.get(precision))
     launch = prepared.launch
     assert launch is not None
 

@@ -121,8 +121,13 @@ def _rebuilt(problem: NetworkProblem, x: np.ndarray) -> tuple[Any, Any]:
     return nn.Sequential(*modules), loss
 
 
-def prepare_network(case: Case, sets: list[Arrays], device: str = "cpu") -> Prepared:
-    """Forward, loss, backward and plain gradient descent, as PyTorch's users write them."""
+def prepare_network(
+    case: Case, sets: list[Arrays], device: str = "cpu", half: Any = None
+) -> Prepared:
+    """Forward, loss, backward and plain gradient descent, as PyTorch's users write them.
+
+    With a dtype `half` under autocast, which rounds what convolutions and dense layers multiply.
+    """
     assert isinstance(case.problem, NetworkProblem)
     network, loss_of = _rebuilt(case.problem, sets[0]["x"])
     network.to(device)
@@ -132,8 +137,9 @@ def prepare_network(case: Case, sets: list[Arrays], device: str = "cpu") -> Prep
     def gradients(number: int) -> Any:
         x, y = batches[number]
         optimizer.zero_grad()
-        with torch.enable_grad():
-            loss = loss_of(network(x), y)
+        with torch.enable_grad(), torch.autocast(device, half, enabled=half is not None):
+            # losses from logits in float32, as autocast has it for those it knows
+            loss = loss_of(network(x).float() if half is not None else network(x), y)
         loss.backward()
         return loss
 

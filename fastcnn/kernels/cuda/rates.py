@@ -2,28 +2,31 @@
 
     FFMA            y_i <- a y_i + b, 16 chains a thread: an FFMA takes 4 cycles, a multiprocessor
                     starts 128 a cycle, and 16 warps of 16 chains are twice as many as cover that
-    tensor cores    C_i <- A B + C_i in TF32, 8 chains of m16n8k8 a warp, from registers: what
-                    mma.sync reaches, which every tensor-core kernel here uses (wgmma, on sm_90,
-                    is said to reach half as much again)
+    tensor cores    C_i <- A B + C_i, 8 chains of m16n8 a warp, from registers, in TF32 or bf16:
+                    what mma.sync reaches, which every tensor-core kernel here uses (wgmma, on
+                    sm_90, is said to reach half as much again)
 
 Memory is touched once, at the end, so that the compiler keeps the products.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastcnn.kernels.cuda import elements, target, timing
 from fastcnn.kernels.cuda.arrays import DeviceArray, to_device
 from fastcnn.kernels.cuda.indices import element, threads
-from fastcnn.kernels.cuda.ptx import as_word, multiply_tf32
+from fastcnn.kernels.cuda.ptx import as_word, multiply_bf16, multiply_tf32
 from fastcnn.kernels.cuda.target import cuda, kernel, real
 
 THREADS, BLOCKS_PER_SM = 256, 2
 CHAINS, STEPS = 16, 16  # FFMA: chains of a thread, and steps of each between two jumps
 TILES, PRODUCTS = 8, 4  # tensor cores: accumulators of a warp, and products likewise
-# FLOP of one m16n8k8, by the 32 threads of a warp.
-_MMA = 2 * 16 * 8 * 8
+# Depth of a product of 16 x 8, by the 32 threads of a warp, and its instruction.
+_KINDS: dict[str, tuple[int, Any]] = {"tf32": (8, multiply_tf32), "bf16": (16, multiply_bf16)}
+multiply: Any = multiply_tf32  # settled with the program
 # Rounds of a timed launch: some milliseconds on any GPU, far more than launching takes.
 _ROUNDS = 4096
 # Bytes of the arrays that are copied: more than any cache holds.
@@ -59,7 +62,7 @@ def _multiply_tiles(y, rounds):
         for _step in range(PRODUCTS):
             for tile in range(TILES):
                 before = (c0[tile], c1[tile], c2[tile], c3[tile])
-                c = multiply_tf32(before, (a, b, a, b), (b, a))
+                c = multiply(before, (a, b, a, b), (b, a))
                 c0[tile], c1[tile], c2[tile], c3[tile] = c[0], c[1], c[2], c[3]
     total = np.float32(0)
     for tile in range(TILES):
@@ -89,12 +92,13 @@ def multiply_adds() -> float:
     return 2 * CHAINS * STEPS * _rounds() * count / seconds
 
 
-def tensor_cores() -> float | None:
-    """FLOP/s of TF32 products by mma.sync; None where there are none."""
+def tensor_cores(kind: str) -> float | None:
+    """FLOP/s of products in "tf32" or "bf16" by mma.sync; None where there are none."""
     if target.simulated() or target.architecture(target.current_device())[:2] < (8, 0):
         return None
-    seconds, count = _run(_multiply_tiles.of(), THREADS)
-    return _MMA * TILES * PRODUCTS * _rounds() * (count // 32) / seconds
+    depth, instruction = _KINDS[kind]
+    seconds, count = _run(_multiply_tiles.of(multiply=instruction), THREADS)
+    return 2 * 16 * 8 * depth * TILES * PRODUCTS * _rounds() * (count // 32) / seconds
 
 
 def copied() -> float:
