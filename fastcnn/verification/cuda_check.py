@@ -3,10 +3,11 @@
     python -m fastcnn.verification.cuda_check --json cuda.json
 
 runs, in this order, and goes on where one part fails: the device's own facts, with its measured
-rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick suites; the
-tests marked `cuda`, if the repository is at hand; compute-sanitizer's memcheck and racecheck over
-small problems; and `fastcnn bench --device cuda` in float32, TF32 and bf16, beside PyTorch (cuDNN
-in benchmark mode, the same numerics) if it is installed.
+rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick suites, and
+over products in TF32, f16 and bf16; the tests marked `cuda`, if the repository is at hand;
+compute-sanitizer's memcheck and racecheck over small problems; and `fastcnn bench --device cuda` in
+float32, TF32 and bf16, beside PyTorch (cuDNN in benchmark mode, the same numerics) if it is
+installed.
 
 With Numba's simulator (NUMBA_ENABLE_CUDASIM=1) and --rehearse the same code runs on tiny problems,
 without figures that would mean anything.
@@ -53,6 +54,12 @@ _LAYERS = (
 _BATCH = 32
 _NETWORKS = (NetworkProblem("fifteen_parameter", 32), NetworkProblem("lenet5", 64))
 _OPERATIONS = ["forward", "dx", "dw"]
+# Precisions that round what they multiply, and the operations that multiply.
+_ROUNDED = ("tf32", "f16", "bf16")
+_PRODUCTS = [
+    "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "dense_input_grad",
+    "dense_weight_grad",
+]  # fmt: skip
 # Seconds after which no further case is begun, of each precision's.
 _DEADLINE = 300.0
 
@@ -79,6 +86,18 @@ def compared(rehearse: bool) -> dict[str, Any]:
     return report.to_dict()
 
 
+def compared_rounded(rehearse: bool) -> dict[str, Any]:
+    """`fastcnn compare --device cuda --precision ...` for each that rounds what it multiplies."""
+    found = {}
+    for precision in _ROUNDED[:1] if rehearse else _ROUNDED:
+        asked: dict[str, Any] = {"problems": _TINY[:1]} if rehearse else {"suites": QUICK}
+        report = compare(
+            _PRODUCTS, dtypes=["float32"], cases=50, device="cuda", precision=precision, **asked
+        )
+        found[precision] = report.to_dict()
+    return found
+
+
 def _run(command: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = {"command": command, "status": done.returncode, "output": done.stdout[-4000:]}
@@ -98,9 +117,11 @@ def sanitized(rehearse: bool) -> dict[str, Any]:
     if sanitizer is None:
         return {"skipped": "compute-sanitizer is not installed"}
     problems = _TINY[:2] if rehearse else _TINY + _TILED
+    precisions = ("float32",) if rehearse else ("float32", *_ROUNDED)
     program = (
-        "import sys; from fastcnn.verification import compare; "
-        f"sys.exit(not compare(device='cuda', dtypes=['float32'], problems={problems}).passed)"
+        "import sys; from fastcnn.verification import compare; sys.exit(not all("
+        f"compare(device='cuda', dtypes=['float32'], problems={problems}, precision=p).passed "
+        f"for p in {precisions}))"
     )
     return {
         tool: _run(
@@ -145,6 +166,7 @@ def check(rehearse: bool = False) -> dict[str, Any]:
     parts: dict[str, Callable[[], Any]] = {
         "device": device,
         "compare": lambda: compared(rehearse),
+        "compare_rounded": lambda: compared_rounded(rehearse),
         "tests": tests,
         "sanitizer": lambda: sanitized(rehearse),
         "bench": lambda: timed(rehearse),
@@ -166,6 +188,9 @@ def failures(results: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {part['failed']}"
     if results["compare"].get("pass") is False:
         yield "compare: an implementation differs from the reference"
+    for precision, report in results["compare_rounded"].items():
+        if isinstance(report, dict) and not report["pass"]:
+            yield f"compare, {precision}: an implementation differs from the reference"
     for name, done in {"tests": results["tests"], **results["sanitizer"]}.items():
         if isinstance(done, dict) and done.get("status"):
             yield f"{name}: status {done['status']}"

@@ -75,6 +75,7 @@ def test_the_check_for_a_gpu_is_rehearsed(tmp_path):
     assert found["device"]["multiply_add_flops"] > 0
     assert found["device"]["copied_bytes_per_second"] > 0
     assert found["compare"]["pass"]
+    assert found["compare_rounded"]["tf32"]["pass"]
     assert found["tests"]["status"] == 0
     assert "skipped" in found["tests"]["output"]
     for tool, done in found["sanitizer"].items():
@@ -86,13 +87,20 @@ def test_the_check_for_a_gpu_is_rehearsed(tmp_path):
 
 
 def test_the_check_says_what_was_not_right():
-    right = {"compare": {"pass": True}, "tests": {"status": 0}, "sanitizer": {}, "bench": {}}
+    right = {
+        "compare": {"pass": True},
+        "compare_rounded": {"bf16": {"pass": True}},
+        "tests": {"status": 0},
+        "sanitizer": {},
+        "bench": {},
+    }
     assert list(cuda_check.failures(right)) == []
     row = {"library": "fastcnn", "operation": "conv2d", "problem": "p", "status": "wrong",
            "reason": "off"}  # fmt: skip
     wrong = {
         "device": {"failed": "it fell"},
         "compare": {"pass": False},
+        "compare_rounded": {"tf32": {"pass": True}, "bf16": {"pass": False}},
         "tests": {"status": 1},
         "sanitizer": {"memcheck": {"status": 0}, "racecheck": {"status": 1}},
         "bench": {"tf32": {"rows": [row, row | {"library": "torch"}, row | {"status": "ok"}]}},
@@ -100,6 +108,7 @@ def test_the_check_says_what_was_not_right():
     assert list(cuda_check.failures(wrong)) == [
         "device: it fell",
         "compare: an implementation differs from the reference",
+        "compare, bf16: an implementation differs from the reference",
         "tests: status 1",
         "racecheck: status 1",
         "bench, tf32: conv2d p: off",
