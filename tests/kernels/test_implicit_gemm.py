@@ -34,6 +34,12 @@ CASES = [
     ConvCase(1, 16, 30, 20, 600, 13, 9, 1, 5, 1, 1),
     # a strided gradient whose residues are cut into different numbers of tasks
     ConvCase(2, 5, 41, 90, 16, 3, 3, 2, 1, 1, 1),
+    # its columns stored in turn: even ones alone, zeros below and beyond the last row; odd ones
+    # alone, zeros above; two rows of zeros; one column more than the result has, groups
+    ConvCase(2, 17, 9, 13, 9, 1, 1, 2, 0, 1, 1),
+    ConvCase(2, 17, 8, 12, 9, 1, 1, 2, 1, 1, 1),
+    ConvCase(2, 9, 11, 2, 5, 2, 3, (4, 2), 1, 1, 1),
+    ConvCase(2, 40, 7, 41, 10, 3, 3, 2, 1, 1, 2),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", FLOATS)
@@ -93,7 +99,7 @@ def test_fused_relu_is_relu_of_the_result(kernel, case, dtype):
     """Bit for bit, after the bias, with zeros of both signs; NaN stays NaN."""
     g = geometry_of(case)
     x, w, _ = arrays(case, dtype)
-    x[0, 0, 0, 0] = np.nan
+    x[0, 0, :2, :2] = np.nan  # of which any stride reads one
     rng = np.random.default_rng(6)
     for bias in (None, np.ones(g.K), rng.integers(-9, 9, (g.K, g.P, g.Q))):
         b = None if bias is None else guarded(bias.astype(dtype))

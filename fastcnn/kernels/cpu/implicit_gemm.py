@@ -19,7 +19,7 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.packed_weights import pack as put_in_order
 from fastcnn.kernels.cpu.portable import meeting
-from fastcnn.kernels.cpu.product_tables import Product, combine, tabulate
+from fastcnn.kernels.cpu.product_tables import Pairs, Product, combine, tabulate
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, run
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
@@ -56,23 +56,30 @@ def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[Product | None, bool]:
     """The product of an input gradient, and whether it leaves out pixels that no tap reaches."""
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
     channels, rows, plane = g.K // g.groups, g.C // g.groups, g.R * g.S
-    residues = []
-    for a in range(min(sh, g.H)):
-        r, row_offsets, grid_h = meeting(g.H, g.R, sh, dh, top, a)
-        for b in range(min(sw, g.W)):
-            s, col_offsets, grid_w = meeting(g.W, g.S, sw, dw, left, b)
-            taps = _taps(r, row_offsets, s, col_offsets, g.S)
-            residues.append((taps, (g.N, grid_h, grid_w), (g.C, g.H, g.W, a, b, sh, sw)))
-    most = max(len(taps) for taps, _, _ in residues)
-    found = [
-        tabulate(
-            rows, channels, g.groups, taps, (plane, rows * plane, channels * rows * plane),
-            (g.K, g.P, g.Q, 1, 1), grid, out, itemsize, most,
-        )
-        for taps, grid, out in residues
-        if len(taps)
-    ]  # fmt: skip
-    return combine(found, itemsize) if found else None, len(found) < len(residues)
+    rows_of = [meeting(g.H, g.R, sh, dh, top, a) for a in range(min(sh, g.H))]
+    columns_of = [meeting(g.W, g.S, sw, dw, left, b) for b in range(min(sw, g.W))]
+    met = [a for a, (r, _, _) in enumerate(rows_of) if len(r)]
+    met_columns = [b for b, (s, _, _) in enumerate(columns_of) if len(s)]
+    if not met or not met_columns:
+        return None, True
+    most = max(len(r) for r, _, _ in rows_of) * max(len(s) for s, _, _ in columns_of)
+    in_turn = sw == 2 and g.W > 1  # columns of both residues are stored together, and zeros below
+    parts = []
+    for a, until in zip(met, [*met[1:], len(rows_of)], strict=True):
+        r, row_offsets, grid_h = rows_of[a]
+        for i, b in enumerate(met_columns):
+            s, column_offsets, grid_w = columns_of[b]
+            pairs = Pairs(0 if i else len(met_columns), until - a - 1) if in_turn else None
+            parts.append(
+                tabulate(
+                    rows, channels, g.groups, _taps(r, row_offsets, s, column_offsets, g.S),
+                    (plane, rows * plane, channels * rows * plane), (g.K, g.P, g.Q, 1, 1),
+                    (g.N, grid_h, columns_of[0][2] if in_turn else grid_w),
+                    (g.C, g.H, g.W, a, b, sh, sw), itemsize, most, pairs,
+                )
+            )  # fmt: skip
+    gaps = met[0] > 0 if in_turn else len(parts) < len(rows_of) * len(columns_of)
+    return combine(parts, itemsize), gaps
 
 
 def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:

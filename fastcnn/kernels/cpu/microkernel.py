@@ -349,6 +349,48 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
 put: Any = intrinsic(_put_typer)
 
 
+def _put_pairs_typer(
+    typingctx, count, source, e0, e_step, o0, o_step, target, t0, plane, first, last, ahead
+):
+    """The intrinsic that puts pairs of vectors into planes, their elements in turn.
+
+    `put_pairs(count, source, e0, e_step, o0, o_step, target, t0, plane, first, last, ahead)`: for
+    n < count, element i of the pair goes to target[t0 + n*plane + i], first <= i < last; elements
+    0, 2, 4 … are the vector at source[e0 + n*e_step], the others that at source[o0 + n*o_step].
+    Reads whole vectors and writes nothing else; fetches the lines `ahead` elements behind what it
+    writes into the cache, to be written.
+    """
+    if not moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, source.dtype)
+        count, sv, e0, e_step, o0, o_step, tv, t0, plane, first, last, ahead = arguments
+        s, t = emit.data(source, sv), emit.at(emit.data(target, tv), t0)
+        even, odd = emit.at(s, e0), emit.at(s, o0)
+        lanes = emit.index(emit.lanes)
+        low = emit.between(first, last)
+        high = emit.between(builder.sub(first, lanes), builder.sub(last, lanes))
+        with emit.loop(count, []) as loop:
+            place = emit.at(t, builder.mul(loop.number, plane))
+            fetched = emit.at(place, ahead)
+            for j in range(0, 2 * emit.lanes, LINE_BYTES // emit.element_bytes):
+                prefetch_line(builder, emit.at(fetched, emit.index(j)), write=True)
+            pair = emit.interleaved(
+                emit.load(emit.at(even, builder.mul(loop.number, e_step))),
+                emit.load(emit.at(odd, builder.mul(loop.number, o_step))),
+            )
+            emit.masked_store(pair[0], place, low)
+            emit.masked_store(pair[1], emit.at(place, lanes), high)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, source, i, i, i, i, target, i, i, i, i, i), codegen
+
+
+put_pairs: Any = intrinsic(_put_pairs_typer)
+
+
 def emit_dots(emit, tile, vectors, sizes, pointers):
     """Emit `dots`; tile is (M, J), sizes are (rounds, a_jump, b_jump)."""
     builder = emit.builder

@@ -9,7 +9,7 @@ leaves out the padding; the run begins a plane further on for each channel, unde
 from __future__ import annotations
 
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import put, take_every, take_second, take_stepped
+from fastcnn.kernels.cpu.microkernel import put, put_pairs, take_every, take_second, take_stepped
 
 
 @kernel
@@ -118,3 +118,27 @@ def store(tile, o, rows, columns, out, sizes, channel, pieces, p0, p1, lanes):
         row = (pieces[p, 3] * C + channel) * OH + oh + pieces[p, 4] * sh
         to = row * OW + ow + (pieces[p, 5] - lane) * sw
         put(rows, tile, o + start, columns, out, to, OH * OW, sw, lane, lane + length)
+
+
+@kernel
+def store_pairs(
+    tile, even, odd, zeros, rows, columns, out, sizes, channel, clear, ahead, pieces, p0, p1, lanes
+):
+    """As `store`, to two columns of the output in turn: those of the tile at `even` and of the one
+    at `odd`, either of which may be `zeros`, where a vector of zeros is. Where the output's rows
+    have one column less, it is left out. The `clear` rows below become zeros.
+
+    The lines `ahead` elements further on are fetched into the cache.
+    """
+    C, OH, OW, oh, sh = sizes[0], sizes[1], sizes[2], sizes[3], sizes[5]
+    for p in range(p0, p1):
+        start, lane, length = pieces[p, 0] * lanes % columns, pieces[p, 1], pieces[p, 2]
+        h, w = oh + pieces[p, 4] * sh, 2 * (pieces[p, 5] - lane)
+        to = ((pieces[p, 3] * C + channel) * OH + h) * OW + w
+        e, e_step = (zeros, 0) if even == zeros else (even + start, columns)
+        o, o_step = (zeros, 0) if odd == zeros else (odd + start, columns)
+        first, last = 2 * lane, min(2 * (lane + length), OW - w)
+        put_pairs(rows, tile, e, e_step, o, o_step, out, to, OH * OW, first, last, ahead)
+        for _ in range(min(clear, OH - 1 - h)):
+            to += OW
+            put_pairs(rows, tile, zeros, 0, zeros, 0, out, to, OH * OW, first, last, ahead)

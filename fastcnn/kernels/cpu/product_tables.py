@@ -42,13 +42,30 @@ _FIELDS = (
     "some_channels", "some_positions", "some_panels", "block", "span", "spans",
     "lanes", "columns", "tall",
     # the result: its channels, whether its rows take tiles as they are, and aligned
-    "out_channels", "dense", "aligned",
+    "out_channels", "dense", "aligned", "paired", "together", "clear",
     # where B is found (planes.py)
     "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end",
     # elements of scratch memory: planes, a packed tile of B, C; pieces
-    "laid", "tile_of_b", "c", "pieces",
+    "laid", "b", "c", "pieces",
 )  # fmt: skip
 PART = np.dtype([(name, np.int64) for name in _FIELDS])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """That a part's columns take every second one of the result, and how it is stored whole.
+
+    Attributes
+    ----------
+    together : int
+        Parts, this one and that behind it, whose columns are stored in turn by one task: 1 or 2;
+        0 for that behind it. A column of which there is no part is zeros.
+    clear : int
+        Rows below each of the part's that are zeros.
+    """
+
+    together: int
+    clear: int
 
 
 @dataclass(frozen=True)
@@ -191,6 +208,7 @@ def tabulate(
     out: tuple[int, ...],
     itemsize: int,
     most_positions: int,
+    pairs: Pairs | None = None,
 ) -> Part:
     """A product with `rows` rows and `channels` channels of the source in each group.
 
@@ -211,7 +229,10 @@ def tabulate(
     aligned = dense and plane_bytes % unit.bytes == 0
     places = pixels + (lanes - 1) * aligned
     tiles = blocks_of(places, columns)
-    some_tiles = min(TILES, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS)))
+    # C of both parts of a pair must fit into L2
+    some_tiles = min(
+        TILES if pairs is None else TILES // 2, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS))
+    )
     block = columns * _halved(tiles, some_tiles)
     blocks = blocks_of(places, block)
     panel_blocks = max(
@@ -222,8 +243,10 @@ def tabulate(
     span = block * blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
     spans = blocks_of(places, span)
     numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
+    laid = some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0
     numbers |= {
-        "tasks": groups * panel_blocks * spans, "positions": positions, "corners": len(corners),
+        "tasks": 0 if pairs and not pairs.together else groups * panel_blocks * spans,
+        "positions": positions, "corners": len(corners),
         "groups": groups, "rows": rows, "padded_rows": padded, "channels": channels,
         "pixels": pixels, "grid_h": grid[1], "grid_w": grid[2],
         "row_step": steps[0], "channel_step": steps[1], "group_step": steps[2],
@@ -231,8 +254,9 @@ def tabulate(
         "some_panels": some_panels, "block": block, "span": span, "spans": spans,
         "lanes": lanes, "columns": columns, "tall": unit.rows,
         "out_channels": out[0], "dense": dense, "aligned": aligned,
-        "laid": some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0,
-        "tile_of_b": some_channels * some_positions * columns,
+        "paired": pairs is not None, "together": pairs.together if pairs else 1,
+        "clear": pairs.clear if pairs else 0, "laid": laid,
+        "b": laid + some_channels * some_positions * columns,
         "c": block * int(panels[:some_panels, 2].sum()), "pieces": most_pieces(block, lanes),
     }  # fmt: skip
     return Part(taps, offsets, corners, source, out, numbers)
@@ -242,6 +266,7 @@ def combine(found: list[Part], itemsize: int) -> Product:
     """One product of parts with the same rows and groups."""
     parts = np.zeros(len(found), PART)
     first_tap, first_corner, packed, flops, scratch = 0, 0, 0, 0, 0
+    of_b = max(part.numbers["b"] for part in found)
     for entry, part in zip(parts, found, strict=True):
         n = part.numbers
         for name, number in n.items():
@@ -253,7 +278,7 @@ def combine(found: list[Part], itemsize: int) -> Product:
         depth = n["groups"] * n["channels"] * n["positions"]
         packed += depth * n["padded_rows"]
         flops += 2 * depth * n["rows"] * n["pixels"]
-        elements = n["laid"] + n["tile_of_b"] + n["c"] + n["padded_rows"]
+        elements = of_b + n["together"] * n["c"] + n["lanes"] + n["padded_rows"]
         scratch = max(scratch, elements * itemsize + n["pieces"] * 48)
     # Tasks of several parts at the same pixels follow each other: they write to the same lines.
     share = [(t / n["tasks"], i, t) for i, n in enumerate(parts) for t in range(n["tasks"])]

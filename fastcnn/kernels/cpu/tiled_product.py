@@ -24,7 +24,7 @@ import numpy as np
 from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import short_product, tall_product
-from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, store
+from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, store, store_pairs
 from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, lay, locate
 from fastcnn.kernels.cpu.product_tables import Product
 from fastcnn.kernels.cpu.threads import launch
@@ -49,23 +49,128 @@ def _reached(taps, t0, t1, pieces, p0, p1, sizes):
 
 
 @kernel
+def _multiply(
+    s, second, source, packed, taps, offsets, corners, panels, bias, relu, out, sizes, out_sizes,
+    b, c, ends, end, pieces, starts, tiles, runs, found, places, group, first, last, lead, n,
+):  # fmt: skip
+    """The product of a part on one block of `n` pixels, panels first … last-1, stored if it is
+    complete. `second` is whether it is that of a pair, whose first part's sums stand in c."""
+    lanes, columns, channels, positions = s.lanes, s.columns, s.channels, s.positions
+    plane, of_tile, own_runs = s.grid_h * s.grid_w, 3 * columns // lanes, 3 * (s.block // lanes)
+    out_plane, first_row = out_sizes[1] * out_sizes[2], group * s.rows + panels[first, 0]
+    per_pixel = bias.size > s.out_channels
+    places[:positions] = offsets[s.first_tap : s.first_tap + positions]
+    at_sums, zeros = s.c if second else 0, c.size - lanes
+    locate(
+        runs, found, pieces, starts, tiles, s.mode, s.pitch, s.image_step, s.extra_rows, lanes,
+        s.end,
+    )  # fmt: skip
+    done = 0
+    for c0 in range(0, channels, s.some_channels):
+        c1 = min(channels, c0 + s.some_channels)
+        base = group * channels
+        if s.mode == IN_PLANES:
+            lay(
+                b, pieces, starts[tiles], source, sizes, corners, s.row, s.col, base + c0,
+                base + c1, s.step, s.plane, s.pitch, s.extra_rows, lanes,
+            )  # fmt: skip
+        for t0 in range(0, positions, s.some_positions):
+            t1 = min(positions, t0 + s.some_positions)
+            depth = (c1 - c0) * (t1 - t0)
+            for t in range(t1 - t0):
+                places[positions + t] = t * (c1 - c0) * columns
+            whole = done + depth == channels * positions
+            for tile in range(tiles):
+                p0, p1 = starts[tile], starts[tile + 1]
+                image, pixel = pieces[p0, 3], pieces[p0, 4] * s.grid_w + pieces[p0, 5]
+                followed = (
+                    s.dense and not per_pixel and pixel + columns <= plane
+                    and (tile + 1) * columns <= lead + n and (tile > 0 or lead == 0)
+                )  # fmt: skip
+                u0, u1 = _reached(taps, t0, t1, pieces, p0, p1, sizes)
+                far = found[tile] and s.mode == IN_PLACE
+                at_b, o0, r0, step = 0, u0, tile * of_tile, s.step
+                if far:
+                    at_b = (base + c0) * step
+                if not found[tile]:
+                    at_b, o0, r0, step = s.laid, positions, own_runs, columns
+                    fill(
+                        b[s.laid :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, u0, u1,
+                        base + c0, base + c1, columns, lanes,
+                    )  # fmt: skip
+                onward = 0  # where the next tile reads
+                if far and tile + 1 < tiles and found[tile + 1]:
+                    onward = runs[r0 + of_tile] - runs[r0]
+                for p in range(first, last):
+                    k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
+                    at_a = (group * s.padded_rows + panels[p, 3]) * channels * positions
+                    at_a += s.packed + (done + (u0 - t0) * (c1 - c0)) * height
+                    at_c, c_step = (panels[p, 3] - panels[first, 3]) * s.block, columns
+                    at_c += at_sums + tile * height * columns
+                    direct = followed and valid == height
+                    if direct:
+                        at_c, c_step = (image * s.out_channels + k) * plane + pixel, plane
+                    if height == s.tall:
+                        tall_product(
+                            u1 - u0, c1 - c0, packed, at_a, b, source, far, at_b, places, o0,
+                            runs, r0, step, onward, c, out, direct, at_c, c_step, done > 0,
+                            ends, panels[p, 3], end if whole else 0,
+                        )  # fmt: skip
+                    else:
+                        short_product(
+                            u1 - u0, c1 - c0, packed, at_a, b, source, far, at_b, places, o0,
+                            runs, r0, step, onward, c, out, direct, at_c, c_step, done > 0,
+                            ends, panels[p, 3], end if whole else 0,
+                        )  # fmt: skip
+                    if whole and s.paired:
+                        if s.together == 1 or second:
+                            even, odd = at_c - at_sums, at_c
+                            if not second:
+                                even, odd = (zeros, at_c) if out_sizes[4] else (at_c, zeros)
+                            # the next panel's rows, or the first one's of the next tile
+                            ahead = height * out_plane
+                            if p == last - 1:
+                                ahead = 2 * columns - (k - first_row) * out_plane
+                            store_pairs(
+                                c, even, odd, zeros, valid, columns, out, out_sizes, k, s.clear,
+                                ahead, pieces, p0, p1, lanes,
+                            )  # fmt: skip
+                    elif whole and not direct:
+                        if per_pixel:
+                            add_bias(
+                                c, at_c, valid, columns, bias, k, pieces, p0, p1, s.grid_h,
+                                s.grid_w, lanes,
+                            )  # fmt: skip
+                            if relu:
+                                rectify(c[at_c:], valid * columns)
+                        store(
+                            c, at_c, valid, columns, out, out_sizes, k, pieces, p0, p1,
+                            lanes,
+                        )  # fmt: skip
+            done += depth
+
+
+@kernel
 def _product_chunk(
     task, source, packed, all_taps, offsets, all_corners, panels, bias, relu, out, source_sizes,
     out_sizes, parts, order,
 ):  # fmt: skip
     """Some blocks of pixels and some panels of one group of one part."""
     part, task = order[task, 0], order[task, 1]
-    s, sizes = parts[part], source_sizes[part]
-    taps = all_taps[s.first_tap : s.first_tap + s.positions]
-    corners = all_corners[s.first_corner : s.first_corner + s.corners]
+    s, beyond = parts[part], part + parts[part].together
+    some_places, room = s.positions + s.some_positions, s.b
+    for other in range(part + 1, beyond):
+        o = parts[other]
+        some_places, room = max(some_places, o.positions + o.some_positions), max(room, o.b)
     rest, number = divmod(task, s.spans)
     group, panel_block = divmod(rest, (panels.shape[0] + s.some_panels - 1) // s.some_panels)
     first = panel_block * s.some_panels
     last = min(panels.shape[0], first + s.some_panels)
-    lanes, columns, channels, positions = s.lanes, s.columns, s.channels, s.positions
-    plane, of_tile = s.grid_h * s.grid_w, 3 * columns // lanes
-    b = np.empty(s.laid + s.tile_of_b, source.dtype)
-    c = np.empty(s.c, source.dtype)
+    lanes, columns, of_tile = s.lanes, s.columns, 3 * s.columns // s.lanes
+    b = np.empty(room, source.dtype)
+    # behind the sums a vector of zeros, for columns of the result that no part makes
+    c = np.empty(s.together * s.c + lanes, source.dtype)
+    c[s.together * s.c :] = source.dtype.type(0)
     ends = np.zeros(s.padded_rows, source.dtype)
     per_pixel = bias.size > s.out_channels
     if bias.size > 0 and not per_pixel:
@@ -82,8 +187,7 @@ def _product_chunk(
     for v in range(columns // lanes):
         runs[own_runs + 3 * v], runs[own_runs + 3 * v + 1] = v * lanes, v * lanes
         runs[own_runs + 3 * v + 2] = lanes
-    places = np.empty(positions + s.some_positions, np.int64)
-    places[:positions] = offsets[s.first_tap : s.first_tap + positions]
+    places = np.empty(some_places, np.int64)
     # Pixels before the first place of the result that a whole vector could be aligned to take the
     # end of a vector of their own: the vectors of all rows are aligned then, where rows are.
     # Unaligned stores took twice as long (1x1, 64 to 256 channels).
@@ -94,80 +198,14 @@ def _product_chunk(
         lead, j0 = shift if q0 == 0 else 0, max(0, q0 - shift)
         n = min(q0 + s.block - shift, s.pixels) - j0
         tiles = cut(pieces, starts, j0, n, lead, s.grid_h, s.grid_w, columns, lanes)
-        locate(
-            runs, found, pieces, starts, tiles, s.mode, s.pitch, s.image_step, s.extra_rows, lanes,
-            s.end,
-        )  # fmt: skip
-        done = 0
-        for c0 in range(0, channels, s.some_channels):
-            c1 = min(channels, c0 + s.some_channels)
-            base = group * channels
-            if s.mode == IN_PLANES:
-                lay(
-                    b, pieces, starts[tiles], source, sizes, corners, s.row, s.col, base + c0,
-                    base + c1, s.step, s.plane, s.pitch, s.extra_rows, lanes,
-                )  # fmt: skip
-            for t0 in range(0, positions, s.some_positions):
-                t1 = min(positions, t0 + s.some_positions)
-                depth = (c1 - c0) * (t1 - t0)
-                for t in range(t1 - t0):
-                    places[positions + t] = t * (c1 - c0) * columns
-                whole = done + depth == channels * positions
-                for tile in range(tiles):
-                    p0, p1 = starts[tile], starts[tile + 1]
-                    image, pixel = pieces[p0, 3], pieces[p0, 4] * s.grid_w + pieces[p0, 5]
-                    followed = (
-                        s.dense and not per_pixel and pixel + columns <= plane
-                        and (tile + 1) * columns <= lead + n and (tile > 0 or lead == 0)
-                    )  # fmt: skip
-                    u0, u1 = _reached(taps, t0, t1, pieces, p0, p1, sizes)
-                    far = found[tile] and s.mode == IN_PLACE
-                    at_b, o0, r0, step = 0, u0, tile * of_tile, s.step
-                    if far:
-                        at_b = (base + c0) * step
-                    if not found[tile]:
-                        at_b, o0, r0, step = s.laid, positions, own_runs, columns
-                        fill(
-                            b[s.laid :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, u0, u1,
-                            base + c0, base + c1, columns, lanes,
-                        )  # fmt: skip
-                    ahead = 0  # where the next tile reads
-                    if far and tile + 1 < tiles and found[tile + 1]:
-                        ahead = runs[r0 + of_tile] - runs[r0]
-                    for p in range(first, last):
-                        k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
-                        at_a = (group * s.padded_rows + panels[p, 3]) * channels * positions
-                        at_a += s.packed + (done + (u0 - t0) * (c1 - c0)) * height
-                        at_c, c_step = (panels[p, 3] - panels[first, 3]) * s.block, columns
-                        at_c += tile * height * columns
-                        direct = followed and valid == height
-                        if direct:
-                            at_c, c_step = (image * s.out_channels + k) * plane + pixel, plane
-                        if height == s.tall:
-                            tall_product(
-                                u1 - u0, c1 - c0, packed, at_a, b, source, far, at_b, places, o0,
-                                runs, r0, step, ahead, c, out, direct, at_c, c_step, done > 0,
-                                ends, panels[p, 3], end if whole else 0,
-                            )  # fmt: skip
-                        else:
-                            short_product(
-                                u1 - u0, c1 - c0, packed, at_a, b, source, far, at_b, places, o0,
-                                runs, r0, step, ahead, c, out, direct, at_c, c_step, done > 0,
-                                ends, panels[p, 3], end if whole else 0,
-                            )  # fmt: skip
-                        if whole and not direct:
-                            if per_pixel:
-                                add_bias(
-                                    c, at_c, valid, columns, bias, k, pieces, p0, p1, s.grid_h,
-                                    s.grid_w, lanes,
-                                )  # fmt: skip
-                                if relu:
-                                    rectify(c[at_c:], valid * columns)
-                            store(
-                                c, at_c, valid, columns, out, out_sizes[part], k, pieces, p0, p1,
-                                lanes,
-                            )  # fmt: skip
-                done += depth
+        for other in range(part, beyond):
+            o = parts[other]
+            _multiply(
+                o, other > part, source, packed, all_taps[o.first_tap : o.first_tap + o.positions],
+                offsets, all_corners[o.first_corner : o.first_corner + o.corners], panels, bias,
+                relu, out, source_sizes[other], out_sizes[other], b, c, ends, end, pieces, starts,
+                tiles, runs, found, places, group, first, last, lead, n,
+            )  # fmt: skip
 
 
 def run(
