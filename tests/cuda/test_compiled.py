@@ -43,6 +43,7 @@ KERNELS = {
     "softmax": (softmax._softmax, ROW),
     "softmax_grad": (softmax._softmax_grad, ROW),
     "dense": (dense._product, {}),
+    "dense, parts": (dense._add_parts, {}),
     "binary": (loss._sum_elements, {"formula": loss._binary, **BLOCK}),
     "binary_grad": (elements._from_two, {"formula": loss._binary_slope}),
     "categorical": (loss._sum_images, {"LOGITS": True, **ROW}),

@@ -60,6 +60,10 @@ def test_a_network_trains_as_on_the_cpu():
     assert simulate("training").split() == ["same"]
 
 
+def test_divided_sums_of_dense_layers_add_up():
+    assert simulate("dense_divided").split() == ["equal"]
+
+
 def test_the_threads_of_a_block_share_their_arrays():
     assert simulate("shared_once").split() == ["one", "each"]
 
