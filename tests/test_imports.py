@@ -21,7 +21,7 @@ RULES = {
     "arguments": (),
     "geometry": ("arguments",),
     "memory": (),
-    "arrays": ("kernels.cuda.arrays", "memory"),
+    "arrays": ("kernels.cuda.arrays", "kernels.cuda.streams", "memory"),
     "functional": (
         "arguments",
         "arrays",

@@ -9,10 +9,6 @@ the interface names. Nothing is copied between host and device, and nothing wait
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -20,101 +16,16 @@ from typing import Any
 import numpy as np
 
 from fastcnn.kernels.cuda import memory, target
-
-_stream: ContextVar[int | None] = ContextVar("fastcnn_cuda_stream", default=None)
-
-
-@contextmanager
-def on_stream(stream: int) -> Iterator[None]:
-    """Within a `with` block, do all work on this stream, whatever the arrays say."""
-    token = _stream.set(stream)
-    try:
-        yield
-    finally:
-        _stream.reset(token)
-
-
-class _NumbaKind:
-    """Numba device arrays, and whatever else offers the interface and nothing more."""
-
-    name = "Numba device array"
-
-    def stream(self, owner: Any) -> int:
-        return int(owner.__cuda_array_interface__.get("stream") or 0)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int, like: Any) -> Any:
-        return memory.allocate(shape, dtype, stream)
-
-    def contiguous(self, owner: Any, name: str) -> Any:
-        raise ValueError(
-            f"{name} is a strided array on the device; pass a contiguous copy of it "
-            "(C order), which fastcnn does not make behind your back"
-        )
-
-    def reshaped(self, owner: Any, shape: tuple[int, ...]) -> Any:
-        made = owner.reshape(shape)
-        made.stream = owner.stream  # which Numba forgets
-        return made
-
-
-class _SimulatedKind(_NumbaKind):
-    """The simulator's arrays, which wrap NumPy's and have no interface."""
-
-    def stream(self, owner: Any) -> int:
-        return 0
-
-    def reshaped(self, owner: Any, shape: tuple[int, ...]) -> Any:
-        return type(owner)(owner._ary.reshape(shape))
-
-
-class _TorchKind(_NumbaKind):
-    """torch.cuda's tensors, on torch's current stream, from torch's allocator."""
-
-    name = "torch tensor"
-
-    def stream(self, owner: Any) -> int:
-        return int(sys.modules["torch"].cuda.current_stream(owner.device).cuda_stream)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int, like: Any) -> Any:
-        torch = sys.modules["torch"]
-        return torch.empty(shape, dtype=getattr(torch, dtype.name), device=like.device)
-
-    def contiguous(self, owner: Any, name: str) -> Any:
-        return owner.contiguous()
-
-    def reshaped(self, owner: Any, shape: tuple[int, ...]) -> Any:
-        return owner.reshape(shape)
-
-
-class _CuPyKind(_NumbaKind):
-    """CuPy's arrays, on CuPy's current stream, from CuPy's pool."""
-
-    name = "CuPy array"
-
-    def stream(self, owner: Any) -> int:
-        return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int, like: Any) -> Any:
-        return sys.modules["cupy"].empty(shape, dtype)
-
-    def contiguous(self, owner: Any, name: str) -> Any:
-        return sys.modules["cupy"].ascontiguousarray(owner)
-
-    def reshaped(self, owner: Any, shape: tuple[int, ...]) -> Any:
-        return owner.reshape(shape)
-
-
-_NUMBA, _SIMULATED, _TORCH, _CUPY = _NumbaKind(), _SimulatedKind(), _TorchKind(), _CuPyKind()
-
-
-def _kind(owner: Any) -> _NumbaKind:
-    # Whoever holds such an array has imported its package.
-    torch, cupy = sys.modules.get("torch"), sys.modules.get("cupy")
-    if torch is not None and isinstance(owner, torch.Tensor):
-        return _TORCH
-    if cupy is not None and isinstance(owner, cupy.ndarray):
-        return _CUPY
-    return _SIMULATED if target.simulated() else _NUMBA
+from fastcnn.kernels.cuda.array_kinds import (
+    NUMBA,
+    SIMULATED,
+    TORCH,
+    NumbaKind,
+    expect_current,
+    is_contiguous,
+    kind_of,
+)
+from fastcnn.kernels.cuda.streams import chosen
 
 
 class DeviceArray:
@@ -138,7 +49,7 @@ class DeviceArray:
     def __init__(
         self,
         owner: Any,
-        kind: _NumbaKind,
+        kind: NumbaKind,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         pointer: int,
@@ -244,11 +155,11 @@ def is_device_array(value: Any) -> bool:
 
 
 def _seen(
-    owner: Any, kind: _NumbaKind, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int
+    owner: Any, kind: NumbaKind, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int
 ) -> DeviceArray:
-    if kind is _SIMULATED:
+    if kind is SIMULATED:
         pointer = 0
-    elif kind is _TORCH:
+    elif kind is TORCH:
         pointer = owner.data_ptr()
     else:
         pointer = memory.pointer_of(owner)
@@ -275,70 +186,27 @@ def device_array(value: Any, name: str) -> DeviceArray:
             f"{name} is a tensor that requires grad, and fastcnn records no graph: "
             f"pass {name}.detach()"
         )
-    kind = _kind(value)
-    if kind is _SIMULATED:
+    kind = kind_of(value)
+    if kind is SIMULATED:
         flags = value._ary.flags
         if not flags.c_contiguous:
             kind.contiguous(value, name)
         return _seen(value, kind, tuple(value._ary.shape), value._ary.dtype, 0)
-    _expect_current(value, kind, name)
-    if value.__cuda_array_interface__.get("strides") is not None and not _contiguous(value):
+    expect_current(value, kind, name)
+    if value.__cuda_array_interface__.get("strides") is not None and not is_contiguous(value):
         value = kind.contiguous(value, name)
     interface = value.__cuda_array_interface__
-    chosen = _stream.get()
-    stream = kind.stream(value) if chosen is None else chosen
+    stream = chosen(kind.stream(value))
     dtype = np.dtype(interface["typestr"])
     pointer = int(interface["data"][0] or 0)
     return DeviceArray(value, kind, tuple(interface["shape"]), dtype, pointer, stream)
 
 
-def _contiguous(value: Any) -> bool:
-    interface = value.__cuda_array_interface__
-    step = np.dtype(interface["typestr"]).itemsize
-    pairs = zip(interface["shape"], interface["strides"], strict=True)
-    for size, stride in reversed(list(pairs)):
-        if size == 0:
-            return True
-        if size > 1 and stride != step:
-            return False
-        step *= size
-    return True
-
-
-def _expect_current(value: Any, kind: _NumbaKind, name: str) -> None:
-    if kind is _TORCH:
-        own, current = value.device.index, sys.modules["torch"].cuda.current_device()
-    elif kind is _CUPY:
-        own, current = value.device.id, sys.modules["cupy"].cuda.Device().id
-    else:
-        return
-    if own != current:
-        raise ValueError(
-            f"{name} is on device {own}, but device {current} is the current one: work within "
-            f"`with torch.cuda.device({own})` (CuPy: `with cupy.cuda.Device({own})`)"
-        )
-
-
-def follow(stream: int, other: int) -> None:
-    """Let what is launched on `stream` from now on come after what `other` has been given."""
-    if stream == other or target.simulated():
-        return
-    driver, checked = target.driver, target.checked
-    untimed = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
-    event = checked(*driver.cuEventCreate(untimed))
-    try:
-        checked(*driver.cuEventRecord(event, other))
-        checked(*driver.cuStreamWaitEvent(stream, event, 0))
-    finally:
-        checked(*driver.cuEventDestroy(event))  # once it has happened
-
-
 def to_device(values: np.ndarray, stream: int = 0) -> DeviceArray:
     """A host array (C order, native) copied to the device; returns once it has been read."""
-    chosen = _stream.get()
-    stream = stream if chosen is None else chosen
+    stream = chosen(stream)
     owner = memory.placed(values, stream)
-    kind = _SIMULATED if target.simulated() else _NUMBA
+    kind = SIMULATED if target.simulated() else NUMBA
     return _seen(owner, kind, values.shape, values.dtype, stream)
 
 

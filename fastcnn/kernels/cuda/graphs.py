@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any
 
 from fastcnn.kernels.cuda import memory, target
-from fastcnn.kernels.cuda.arrays import follow, on_stream
+from fastcnn.kernels.cuda.streams import follow, on_stream
 from fastcnn.kernels.cuda.target import NotRecordable, Recorded, checked, driver
 
 
