@@ -69,9 +69,36 @@ def test_tile_is_the_contract(dtype, number, lowest, cut):
             total = panel[0, m] + panel[1:, m] @ np.array(rows_of_x)
             expected[7 + m * plane + place :][:count] = np.maximum(total, lowest)
     tile_product(
-        number, depth, a, 70, x, 70, taps, vectors, 0, y, 7, plane, valid, count, dtype(lowest)
-    )
+        number, depth, a, 70, x, 70, taps, vectors, 0, y, 7, plane, valid, count, dtype(lowest),
+        False,
+    )  # fmt: skip
     np.testing.assert_array_equal(y, expected)
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+@pytest.mark.parametrize("moved", [0, 1])
+def test_past_the_caches_the_same_is_stored(dtype, number, moved):
+    """Where vectors are aligned, and where they are not."""
+    rows, width = TILES[UNIT.name][number]
+    lanes = UNIT.lanes(np.dtype(dtype).itemsize)
+    rng = np.random.default_rng(number)
+    a, x = (rng.standard_normal(n).astype(dtype) for n in (rows * 4, 200 + lanes))
+    taps, vectors = np.arange(3) * 7, np.stack([np.arange(width), np.arange(width) * lanes], axis=1)
+    plane = lanes * width
+    results = []
+    for past in (False, True):
+        memory = np.full(rows * plane + 3 * lanes, np.nan, dtype)
+        first = -(memory.ctypes.data // memory.itemsize) % lanes + lanes + moved
+        tile_product(
+            number, 3, a, 0, x, 0, taps, vectors, 0, memory, first, plane, rows - 1, lanes,
+            dtype(-np.inf), past,
+        )  # fmt: skip
+        results.append(memory[first - lanes :][: rows * plane + lanes].copy())
+    np.testing.assert_array_equal(*results)
+    assert np.isfinite(results[1][lanes:-plane]).all()
+    assert np.isnan(results[1][-plane:]).all()
 
 
 @on_vectors
@@ -141,8 +168,9 @@ def assembly(cpu, triple, unit, shape, inner):
         places = list(zip(table[::2], table[1::2], strict=True))
         least = emit.splat(lowest)
         small_channel_tiles.emit_tile(
-            emit, shape, n[0], p[0], p[1], p[2], places, p[4], n[1], n[2], n[3], least
-        )
+            emit, shape, n[0], p[0], p[1], p[2], places, p[4], n[1], n[2], n[3], least,
+            builder.icmp_signed("<", n[4], n[0]),
+        )  # fmt: skip
     builder.ret_void()
     return compiled(module, cpu, triple)
 

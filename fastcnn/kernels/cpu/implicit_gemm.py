@@ -165,6 +165,10 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
         source, result = result, source
         width, parts = g.W // g.stride[1], min(g.stride[0], g.H) * min(g.stride[1], g.W)
     taken = g.flops / (2 * rows)
+    if not forward and g.stride == (1, 1) and g.P and g.Q:
+        # dX is larger than dY where there is little padding: its borders are multiplied by zeros,
+        # but for rows of them that a whole tile has in common
+        taken *= g.W / g.Q * (1 + g.H / g.P) / 2
     if g.R * g.S == 1 and g.stride == (1, 1):
         copied = 0.0  # read in place
     elif width < known_unit().lanes(itemsize):

@@ -81,6 +81,13 @@ class Emitter:
         place = self.builder.bitcast(pointer, vector.type.as_pointer())
         self.builder.store(vector, place, align=self.element_bytes)
 
+    def stream(self, vector, pointer):
+        """To memory past the caches; the pointer must be aligned to the vector."""
+        place = self.builder.bitcast(pointer, vector.type.as_pointer())
+        stored = self.builder.store(vector, place, align=self.lanes * self.element_bytes)
+        one = ir.Constant(ir.IntType(32), 1)
+        stored.set_metadata("nontemporal", self.builder.module.add_metadata([one]))
+
     @property
     def element_bytes(self):
         return 4 if isinstance(self.element, ir.FloatType) else 8

@@ -118,13 +118,13 @@ def _add_segment(
                 if narrow:
                     tile_product(
                         number, K, a, at_a, copied, 0, planes, vectors, v0, t, y0, slots, valid,
-                        count, lowest,
+                        count, lowest, False,
                     )  # fmt: skip
                 else:
                     x0 = (image * K * P + p) * Q
                     tile_product(
                         number, K, a, at_a, dy, x0, planes, vectors, v0, t, y0, slots, valid, count,
-                        lowest,
+                        lowest, False,
                     )  # fmt: skip
         end = h1
         if p + n < p1:

@@ -36,17 +36,21 @@ def pack_panels(a, w, w0, row_step, places, bias, b0, tiles):
 
 @kernel
 def tile_product(
-    number, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest
+    number, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past
 ):
     """One of the four tiles, by its number."""
     if number == 0:
-        wide_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
+        wide_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past)
     elif number == 1:
-        middle_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
+        middle_tile(
+            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past
+        )
     elif number == 2:
-        narrow_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
+        narrow_tile(
+            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past
+        )
     else:
-        flat_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest)
+        flat_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past)
 
 
 def panels_of(rows: int, depth: int) -> tuple[np.ndarray, int]:

@@ -37,7 +37,7 @@ from fastcnn.kernels.cpu.small_channel_rows import (
     read_by_tile,
     vector_starts,
 )
-from fastcnn.kernels.cpu.small_channel_tiles import TILES, cover, tile_cycles
+from fastcnn.kernels.cpu.small_channel_tiles import TILES, cover, fence, tile_cycles
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
 
@@ -45,6 +45,9 @@ from fastcnn.kernels.cpu.units import known_unit
 BLOCK_BYTES = 400 << 10
 # Images of a block at the most, where they are small.
 IMAGES = 8
+# Bytes of y from which on it passes the caches: as many as the last one holds, so that none of it
+# would be found there, while its lines would be read before they are written.
+PAST_BYTES = 32 << 20
 # Blocks that keep a few threads evenly busy, and tasks at the most; each packs the weights of the
 # groups that it works on for itself, which takes 1 % of ResNet's first layer.
 FEW_BLOCKS, TASKS = 8, 16
@@ -59,7 +62,7 @@ def _sweep_chunk(
     N, groups, K, P, Q, plane, stride, top = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
     images, batches, rows, blocks, units, span = g[8], g[9], g[10], g[11], g[12], g[13]
     overlap, copied, row_step, group_step = g[14], g[15], g[16], g[17]
-    depth, packed = taps.shape[0], -1
+    depth, packed, past = taps.shape[0], -1, y.nbytes >= PAST_BYTES
     a = np.empty(g[18], x.dtype)
     xs = np.empty(images * copied + g[19], x.dtype)
     for unit in range(task * span, min(units, (task + 1) * span)):
@@ -87,8 +90,10 @@ def _sweep_chunk(
             for v in range(0, length, width):
                 tile_product(
                     number, depth, a, at_a, xs, 0, taps, vectors, v0 + min(v, last), y, y0, plane,
-                    valid, count, lowest,
+                    valid, count, lowest, past,
                 )  # fmt: skip
+    if past:
+        fence()
 
 
 # Bytes that the taps of a tile read at the most so that, beside a panel, they stay in a 48 KB L1

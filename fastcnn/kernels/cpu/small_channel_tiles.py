@@ -14,7 +14,7 @@ then straight to the output. `add_rows` adds up tap rows; `products` is the weig
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from numba import types
@@ -70,7 +70,7 @@ def _at_most(emit, a, b):
     return emit.builder.select(emit.builder.icmp_signed("<", a, b), a, b)
 
 
-def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lowest):
+def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lowest, past):
     """Emit `tile` of this file's text; places are (where to read, where to write) of each vector,
     pointers have their offsets added."""
     builder, (rows, vectors) = emit.builder, shape
@@ -100,9 +100,19 @@ def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lo
                 for v, (_, place) in enumerate(places):
                     store(totals[m * vectors + v], emit.at(target, place))
 
+    # whether every vector begins where a vector may: aligned for stores past the caches
+    within = emit.index(emit.lanes - 1)
+    offsets = reduce(builder.or_, [place for _, place in places], plane)
+    first = builder.ptrtoint(y, offsets.type)
+    first = builder.sdiv(first, emit.index(emit.element_bytes))
+    rest = builder.and_(builder.or_(offsets, first), within)
+    aligned = builder.icmp_signed("==", rest, emit.index(0))
     with builder.if_else(whole) as (is_whole, is_part):
-        with is_whole:
-            put(emit.store)
+        with is_whole, builder.if_else(builder.and_(past, aligned)) as (is_past, is_near):
+            with is_past:
+                put(emit.stream)
+            with is_near:
+                put(emit.store)
         with is_part:
             put(lambda vector, place: emit.masked_store(vector, place, mask))
 
@@ -110,24 +120,26 @@ def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lo
 def _tile(number):
     """Make the intrinsic of one of the unit's tiles, `rows` x `width`.
 
-    `tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest)`:
+    `tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest, past)`:
 
         y[y0 + m*plane + vectors[v0+v, 1] + l] = max(lowest,
             a[a0 + m] + sum over t < depth of
             a[a0 + (t+1)*rows + m] * x[x0 + taps[t] + vectors[v0+v, 0] + l])
 
-    for m < valid, v < width, l < count; depth is at least 1; a NaN is not raised to lowest.
+    for m < valid, v < width, l < count; depth is at least 1; a NaN is not raised to lowest. Where
+    `past`, whole vectors that are aligned go past the caches.
     """
 
     def typer(
-        typingctx, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest
+        typingctx, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest, past
     ):  # fmt: skip
         if not _accepts((a, x, y), (taps, vectors)):
             return None
 
         def codegen(context, builder, signature, arguments):
             emit = _emitter(context, builder, x.dtype)
-            depth, av, a0, xv, x0, tv, vv, v0, yv, y0, plane, valid, count, lowest = arguments
+            depth, av, a0, xv, x0, tv, vv, v0, yv, y0, plane, valid, count, *ends = arguments
+            lowest, past = ends
             data = [
                 emit.data(kind, value)
                 for kind, value in ((a, av), (x, xv), (y, yv), (taps, tv), (vectors, vv))
@@ -140,12 +152,13 @@ def _tile(number):
             least = emit.splat(lowest)
             emit_tile(
                 emit, shape, depth, places[0], places[1], data[3], pairs, places[2], plane, valid,
-                count, least,
+                count, least, past,
             )  # fmt: skip
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(i, a, i, x, i, taps, vectors, i, y, i, i, i, i, x.dtype), codegen
+        kinds = i, a, i, x, i, taps, vectors, i, y, i, i, i, i, x.dtype, types.boolean
+        return types.void(*kinds), codegen
 
     return intrinsic(typer)
 
@@ -154,6 +167,19 @@ wide_tile: Any = _tile(0)
 middle_tile: Any = _tile(1)
 narrow_tile: Any = _tile(2)
 flat_tile: Any = _tile(3)
+
+
+def _fence_typer(typingctx):
+    """fence(): what has been stored past the caches is there before what is stored after."""
+
+    def codegen(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+fence: Any = intrinsic(_fence_typer)
 
 
 def _add_rows_typer(typingctx, depth, t, t0, offsets, n, y, y0, count):
