@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -9,27 +10,47 @@ import numpy as np
 
 from fastcnn.arguments import axis_of, real
 from fastcnn.arrays import Array, empty, expect_shape, floats, given_back, type_name
+from fastcnn.functional.repeated import perform, repeated
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
 
 
-def _forward(operation: str, x: Any, *arguments: Any) -> Array:
+def _options(given: dict[str, Any], dimensions: int) -> dict[str, Any]:
+    """What an implementation takes besides arrays, as the caller gave it, checked."""
+    read: dict[str, Callable[[Any], Any]] = {
+        "axis": lambda axis: axis_of(axis, dimensions),
+        "at_zero": lambda number: real(number, "at_zero"),
+    }
+    return {name: read[name](value) for name, value in given.items()}
+
+
+def _forward(operation: str, x: Any, **given: Any) -> Array:
     """Run an operation that takes x and returns an array of its shape."""
+    parameters = tuple(given.values())
+    results = repeated(operation, parameters, x)
+    if results is not None:
+        return results[0]
     x = floats(x, "x", ())
+    options = _options(given, x.ndim)
     y = empty(x.shape, x.dtype, x)
-    g = Extent(x.shape)
-    plan(operation, g, type_name(x), device=x.device).run(g, x, y, *arguments)
+    chosen = plan(operation, Extent(x.shape), type_name(x), device=x.device)
+    perform(chosen, parameters, (x,), (y,), **options)
     return given_back(y)
 
 
-def _backward(operation: str, dy: Any, kept: Any, name: str, *arguments: Any) -> Array:
+def _backward(operation: str, dy: Any, kept: Any, name: str, **given: Any) -> Array:
     """Run an operation that takes dy and what the forward pass kept, and returns dx."""
+    parameters = tuple(given.values())
+    results = repeated(operation, parameters, dy, kept)
+    if results is not None:
+        return results[0]
     dy = floats(dy, "dy", ())
     kept = floats(kept, name, (), like=dy)
+    options = _options(given, kept.ndim)
     expect_shape(dy, "dy", kept.shape, f"the shape of {name}")
     dx = empty(kept.shape, kept.dtype, dy)
-    g = Extent(kept.shape)
-    plan(operation, g, type_name(kept), device=dy.device).run(g, dy, kept, dx, *arguments)
+    chosen = plan(operation, Extent(kept.shape), type_name(kept), device=dy.device)
+    perform(chosen, parameters, (dy, kept), (dx,), **options)
     return given_back(dx)
 
 
@@ -74,7 +95,7 @@ def relu_grad(dy: Any, x: Any, at_zero: float = 1.0) -> Array:
     ValueError
         Different shapes.
     """
-    return _backward("relu_grad", dy, x, "x", real(at_zero, "at_zero"))
+    return _backward("relu_grad", dy, x, "x", at_zero=at_zero)
 
 
 def sigmoid(x: Any) -> Array:
@@ -173,8 +194,7 @@ def softmax(x: Any, axis: int = -1) -> Array:
     numpy.exceptions.AxisError
         No such axis (a ValueError).
     """
-    x = floats(x, "x", ())
-    return _forward("softmax", x, axis_of(axis, x.ndim))
+    return _forward("softmax", x, axis=axis)
 
 
 def softmax_grad(dy: Any, y: Any, axis: int = -1) -> Array:
@@ -197,8 +217,7 @@ def softmax_grad(dy: Any, y: Any, axis: int = -1) -> Array:
     TypeError, ValueError
         As `relu_grad` and `softmax`.
     """
-    y = floats(y, "y", ())
-    return _backward("softmax_grad", dy, y, "y", axis_of(axis, y.ndim))
+    return _backward("softmax_grad", dy, y, "y", axis=axis)
 
 
 def flatten(x: Any) -> Array:

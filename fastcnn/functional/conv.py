@@ -19,6 +19,7 @@ from fastcnn.arrays import (
     images,
     type_name,
 )
+from fastcnn.functional.repeated import perform, repeated
 from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
 from fastcnn.kernels.packed import PackedWeight
 from fastcnn.kernels.plans import plan
@@ -99,10 +100,12 @@ def conv2d(
     ValueError
         Shapes or numbers that do not fit, named in the message.
     """
-    return conv2d_with_relu(
-        x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups,
-        algorithm=algorithm, out=out, relu=False,
-    )  # fmt: skip
+    parameters = (stride, padding, dilation, groups), algorithm, False
+    if out is None:
+        results = repeated("conv2d", parameters, x, w, b)
+        if results is not None:
+            return results[0]
+    return _forward(x, w, b, out, *parameters)
 
 
 def conv2d_with_relu(
@@ -116,20 +119,32 @@ def conv2d_with_relu(
     groups: int = 1,
     algorithm: str = "auto",
     out: Array | None = None,
-    relu: bool = True,
 ) -> Array:
     """relu(conv2d(x, w, b)), bit for bit, in one pass over the output; arguments as `conv2d`."""
+    parameters = (stride, padding, dilation, groups), algorithm, True
+    if out is None:
+        results = repeated("conv2d", parameters, x, w, b)
+        if results is not None:
+            return results[0]
+    return _forward(x, w, b, out, *parameters)
+
+
+def _forward(
+    x: Any, w: Any, b: Any, out: Array | None, window: tuple[Any, ...], algorithm: str, relu: bool
+) -> Array:
+    """A convolution that has no recipe."""
     x = images(x, "conv2d")
     packed, w = _weights(w, x)
     batched = x.ndim == 4
-    g = conv2d_geometry(_batched(x.shape), w.shape, stride, padding, dilation, groups)
+    g = conv2d_geometry(_batched(x.shape), w.shape, *window)
     b = _check_bias(b, x, g)
     chosen = plan("conv2d", g, type_name(x), algorithm, x.device)
     target = Output(g.output_shape if batched else g.output_shape[1:], x.dtype, out, (x, w, b))
     options: dict[str, Any] = {"relu": True} if relu else {}
     if packed is not None and chosen.pack is not None:
-        options["packed"] = packed.order_of(chosen)
-    chosen.run(g, x, w, b, target.array, **options)
+        chosen.run(g, x, w, b, target.array, packed=packed.order_of(chosen), **options)
+    else:
+        perform(chosen, (window, algorithm, relu), (x, w, b), (target.array,), **options)
     return target.result()
 
 
@@ -169,6 +184,11 @@ def conv2d_input_grad(
     TypeError, ValueError
         As `conv2d`; also if dy's shape is not the forward output's.
     """
+    parameters = input_shape, stride, padding, dilation, groups, algorithm
+    if out is None:
+        results = repeated("conv2d_input_grad", parameters, dy, w)
+        if results is not None:
+            return results[0]
     dy = floats(dy, "dy", (4, 3))
     packed, w = _weights(w, dy)
     shape = shape_of(input_shape, "input_shape", (dy.ndim,))
@@ -178,7 +198,7 @@ def conv2d_input_grad(
     chosen = plan("conv2d_input_grad", g, type_name(dy), algorithm, dy.device)
     target = Output(shape, dy.dtype, out, (dy, w))
     if packed is None or chosen.pack is None:
-        chosen.run(g, dy, w, target.array)
+        perform(chosen, parameters, (dy, w), (target.array,))
     else:
         chosen.run(g, dy, w, target.array, packed=packed.order_of(chosen))
     return target.result()
@@ -217,6 +237,11 @@ def conv2d_weight_grad(
     TypeError, ValueError
         As `conv2d`; also if dy's shape is not the forward output's.
     """
+    parameters = weight_shape, stride, padding, dilation, groups, algorithm
+    if out is None:
+        results = repeated("conv2d_weight_grad", parameters, x, dy)
+        if results is not None:
+            return results[0]
     x = images(x, "conv2d")
     dy = floats(dy, "dy", (x.ndim,), like=x)
     shape = shape_of(weight_shape, "weight_shape", (4,))
@@ -225,7 +250,7 @@ def conv2d_weight_grad(
     _check_dy(dy, g, batched)
     chosen = plan("conv2d_weight_grad", g, type_name(x), algorithm, x.device)
     target = Output(shape, x.dtype, out, (x, dy))
-    chosen.run(g, x, dy, target.array)
+    perform(chosen, parameters, (x, dy), (target.array,))
     return target.result()
 
 
@@ -252,10 +277,13 @@ def conv2d_bias_grad(dy: Any, per_pixel: bool = False) -> Array:
     TypeError, ValueError
         Wrong type or number of dimensions.
     """
+    results = repeated("conv2d_bias_grad", (per_pixel,), dy)
+    if results is not None:
+        return results[0]
     dy = floats(dy, "dy", (4, 3))
     if dy.ndim == 3:
         dy = dy.reshape(1, *dy.shape)
     db = empty(dy.shape[1:] if per_pixel else dy.shape[1:2], dy.dtype, dy)
     chosen = plan("conv2d_bias_grad", Extent(dy.shape), type_name(dy), device=dy.device)
-    chosen.run(chosen.problem.geometry, dy, db)
+    perform(chosen, (per_pixel,), (dy,), (db,))
     return given_back(db)

@@ -7,12 +7,14 @@ element or image, which is that of the sum.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import nan, prod
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arrays import Array, either, empty, floats, given_back, type_name
+from fastcnn.arrays import Array, canonical, either, empty, floats, given_back, type_name
+from fastcnn.functional.repeated import perform, repeated
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
 
@@ -43,55 +45,92 @@ def _pair(p: Any, y: Any, name: str) -> tuple[Array, Array]:
     return p, y
 
 
-def _images(p: Any, y: Any, name: str) -> tuple[Array, Array]:
-    """Outputs and targets as `_pair`, with a batch axis in front."""
+# Outputs and targets, the shape of their losses, and what the mean is over.
+_Read = tuple[Array, Array, tuple[int, ...], int]
+
+
+def _elements(p: Any, y: Any, name: str) -> _Read:
+    """Outputs and targets of one type and shape."""
+    p, y = _pair(p, y, name)
+    return p, y, p.shape, p.size
+
+
+def _images(p: Any, y: Any, name: str) -> _Read:
+    """Outputs and targets as `_elements`, with a batch axis in front."""
     p, y = _pair(p, y, name)
     if p.ndim == 0:
         raise ValueError(f"{name} must have a batch axis, (N, ...), but got a single number")
-    return p, y
+    return p, y, p.shape, len(p)
 
 
-def _classes(p: Any, y: Any, name: str) -> tuple[Array, Array]:
-    """Scores (N, classes) and targets of the same shape; labels become rows of 0 and one 1."""
+def _classes(p: Any, y: Any, name: str) -> _Read:
+    """Scores (N, classes) and targets of the same shape, or labels as kernels take them."""
     p = floats(p, name, (2,))
     images, classes = p.shape
     if classes == 0:
         raise ValueError(f"{name} must have one class or more, but got shape {p.shape}")
     labels = either(y, "y", p)
     if labels.dtype.kind not in "iu":
-        return _pair(p, y, name)
+        return (*_pair(p, y, name), (images,), images)
     if labels.shape != (images,):
         raise ValueError(
             f"integer labels y must have shape {(images,)} for {name} of shape {p.shape}, but got "
             f"{labels.shape}; one-hot targets must be {p.dtype} like {name}"
         )
     if type(labels) is not np.ndarray:
-        return p, labels.one_hot(classes, p.dtype)
+        return p, labels.one_hot(classes, p.dtype), (images,), images
+    return p, canonical(labels.astype(np.int64, copy=False)), (images,), images
+
+
+def _bad_label(labels: Any, classes: int) -> ValueError | None:
+    """The error for labels of which one is no class."""
+    labels = np.asarray(labels)
     bad = (labels < 0) | (labels >= classes)
-    if bad.any():
-        raise ValueError(
-            f"labels must be in 0..{classes - 1}, but got {labels[bad][0]} (y[{bad.argmax()}])"
-        )
-    rows = np.zeros(p.shape, p.dtype)
-    rows[np.arange(images), labels] = 1
-    return p, rows
+    if labels.dtype.kind not in "iu" or not bad.any():
+        return None
+    return ValueError(
+        f"labels must be in 0..{classes - 1}, but got {labels[bad][0]} (y[{bad.argmax()}])"
+    )
 
 
-def _loss(operation: str, p: Array, y: Array, reduction: str, shape: Any, count: int) -> Any:
-    """The losses, of this shape, or their sum or mean over `count`."""
-    _check_reduction(reduction)
-    if type(p) is not np.ndarray:
-        return _loss_on_device(operation, p, y, reduction, shape, count)
-    losses = np.empty(shape if reduction == "none" else 0, p.dtype)
-    g = Extent(p.shape)
-    if reduction == "mean" and count == 0:
-        return p.dtype.type(nan)
-    divisor = count if reduction == "mean" else 1
-    total = plan(operation, g, type_name(p)).run(g, p, y, losses, divisor)
+def _loss(
+    operation: str,
+    p: Any,
+    y: Any,
+    reduction: str,
+    read: Callable[[Any, Any, str], _Read],
+    name: str = "p",
+) -> Any:
+    """The losses of outputs and targets, which `read` checks, or their sum or mean."""
+    given = y
+    results = repeated(operation, (reduction,), p, y)
+    if results is not None:
+        losses, total = results
+    else:
+        p, y, shape, count = read(p, y, name)
+        _check_reduction(reduction)
+        if type(p) is not np.ndarray:
+            return _loss_on_device(operation, p, y, reduction, shape, count)
+        losses = np.empty(shape if reduction == "none" else 0, p.dtype)
+        if reduction == "mean" and count == 0:
+            return p.dtype.type(nan)
+        chosen = plan(operation, Extent(p.shape), type_name(p))
+        divisor = count if reduction == "mean" else 1
+        total = perform(chosen, (reduction,), (p, y), (losses,), count=divisor)
+    if total != total and read is _classes:
+        error = _bad_label(given, p.shape[1])
+        if error is not None:
+            raise error
     if reduction == "none":
         return losses
+    if abs(total) < _LARGEST:
+        return p.dtype.type(total)
     with np.errstate(over="ignore"):  # beyond float32's range is inf, as in any float32 sum
         return p.dtype.type(total)
+
+
+# Where float32 begins to round to inf, or before: errstate takes longer than all the rest.
+_LARGEST = 3e38
 
 
 def _loss_on_device(operation: str, p: Any, y: Any, reduction: str, shape: Any, count: int) -> Any:
@@ -103,11 +142,30 @@ def _loss_on_device(operation: str, p: Any, y: Any, reduction: str, shape: Any, 
     return given_back(losses)
 
 
-def _gradient(operation: str, p: Array, y: Array, reduction: str, count: int) -> Array:
-    _check_reduction(reduction)
-    dp = empty(p.shape, p.dtype, p)
-    g, divisor = Extent(p.shape), count if reduction == "mean" else 1
-    plan(operation, g, type_name(p), device=p.device).run(g, p, y, dp, divisor)
+def _gradient(
+    operation: str,
+    p: Any,
+    y: Any,
+    reduction: str,
+    read: Callable[[Any, Any, str], _Read],
+    name: str = "p",
+) -> Array:
+    """The gradient of the reduced losses of outputs and targets, which `read` checks."""
+    given = y
+    results = repeated(operation, (reduction,), p, y)
+    if results is not None:
+        dp, strays = results[0], results[1] if len(results) > 1 else None
+    else:
+        p, y, _, count = read(p, y, name)
+        _check_reduction(reduction)
+        dp = empty(p.shape, p.dtype, p)
+        chosen = plan(operation, Extent(p.shape), type_name(p), device=p.device)
+        divisor = count if reduction == "mean" else 1
+        strays = perform(chosen, (reduction,), (p, y), (dp,), count=divisor)
+    if strays:
+        error = _bad_label(given, p.shape[1])
+        assert error is not None
+        raise error
     return given_back(dp)
 
 
@@ -134,8 +192,7 @@ def binary_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
     ValueError
         Different shapes (says how to reshape), or an unknown reduction.
     """
-    p, y = _pair(p, y, "p")
-    return _loss("binary_cross_entropy", p, y, reduction, p.shape, p.size)
+    return _loss("binary_cross_entropy", p, y, reduction, _elements)
 
 
 def binary_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -149,8 +206,7 @@ def binary_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
     -------
     ndarray, p's shape and type
     """
-    p, y = _pair(p, y, "p")
-    return _gradient("binary_cross_entropy_grad", p, y, reduction, p.size)
+    return _gradient("binary_cross_entropy_grad", p, y, reduction, _elements)
 
 
 def binary_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") -> Any:
@@ -174,8 +230,7 @@ def binary_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") ->
     TypeError, ValueError
         As `binary_cross_entropy`.
     """
-    z, y = _pair(z, y, "z")
-    return _loss("binary_cross_entropy_with_logits", z, y, reduction, z.shape, z.size)
+    return _loss("binary_cross_entropy_with_logits", z, y, reduction, _elements, "z")
 
 
 def binary_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:
@@ -189,8 +244,7 @@ def binary_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean
     -------
     ndarray, z's shape and type
     """
-    z, y = _pair(z, y, "z")
-    return _gradient("binary_cross_entropy_with_logits_grad", z, y, reduction, z.size)
+    return _gradient("binary_cross_entropy_with_logits_grad", z, y, reduction, _elements, "z")
 
 
 def categorical_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
@@ -217,8 +271,7 @@ def categorical_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
     ValueError
         Shapes that do not fit, a label that is no class (names it), or an unknown reduction.
     """
-    p, y = _classes(p, y, "p")
-    return _loss("categorical_cross_entropy", p, y, reduction, (len(p),), len(p))
+    return _loss("categorical_cross_entropy", p, y, reduction, _classes)
 
 
 def categorical_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -232,8 +285,7 @@ def categorical_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> A
     -------
     ndarray, p's shape and type
     """
-    p, y = _classes(p, y, "p")
-    return _gradient("categorical_cross_entropy_grad", p, y, reduction, len(p))
+    return _gradient("categorical_cross_entropy_grad", p, y, reduction, _classes)
 
 
 def categorical_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") -> Any:
@@ -258,8 +310,7 @@ def categorical_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean
     TypeError, ValueError
         As `categorical_cross_entropy`.
     """
-    z, y = _classes(z, y, "z")
-    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, (len(z),), len(z))
+    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, _classes, "z")
 
 
 def categorical_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:
@@ -273,8 +324,7 @@ def categorical_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = 
     -------
     ndarray, z's shape and type
     """
-    z, y = _classes(z, y, "z")
-    return _gradient("categorical_cross_entropy_with_logits_grad", z, y, reduction, len(z))
+    return _gradient("categorical_cross_entropy_with_logits_grad", z, y, reduction, _classes, "z")
 
 
 def half_squared_error(p: Any, y: Any, reduction: str = "mean") -> Any:
@@ -297,8 +347,7 @@ def half_squared_error(p: Any, y: Any, reduction: str = "mean") -> Any:
     TypeError, ValueError
         As `binary_cross_entropy`; ValueError too if there is no batch axis.
     """
-    p, y = _images(p, y, "p")
-    return _loss("half_squared_error", p, y, reduction, p.shape, len(p))
+    return _loss("half_squared_error", p, y, reduction, _images)
 
 
 def half_squared_error_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -310,5 +359,4 @@ def half_squared_error_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
     -------
     ndarray, p's shape and type
     """
-    p, y = _images(p, y, "p")
-    return _gradient("half_squared_error_grad", p, y, reduction, len(p))
+    return _gradient("half_squared_error_grad", p, y, reduction, _images)

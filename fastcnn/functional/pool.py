@@ -18,6 +18,7 @@ from fastcnn.arrays import (
     integers,
     type_name,
 )
+from fastcnn.functional.repeated import perform, repeated
 from fastcnn.geometry import Pool2dGeometry, pool2d_geometry
 from fastcnn.kernels.plans import plan
 
@@ -32,6 +33,11 @@ def forward(
     operation: str, x: Any, window: tuple[Any, ...], algorithm: str, out: Array | None
 ) -> tuple[Array, ...]:
     """Run max_pool2d or relu_max_pool2d; y, mask and of the latter passes."""
+    parameters = window, algorithm
+    if out is None:
+        results = repeated(operation, parameters, x)
+        if results is not None:
+            return tuple(results)
     x = images(x, operation)
     g = _geometry(x.shape, *window)
     shape = g.output_shape[4 - x.ndim :]
@@ -40,7 +46,7 @@ def forward(
     kept = [empty(shape, g.mask_dtype, x)]
     if operation == "relu_max_pool2d":
         kept.append(empty(shape, np.uint8, x))
-    chosen.run(g, x, target.array, *kept)
+    perform(chosen, parameters, (x,), (target.array, *kept))
     return (target.result(), *map(given_back, kept))
 
 
@@ -127,6 +133,14 @@ def backward(
     out: Array | None,
 ) -> Array:
     """Run max_pool2d_grad, or relu_max_pool2d_grad with passes in `kept`; dx."""
+    parameters = input_shape, window, algorithm
+    if out is None:
+        results = repeated(operation, parameters, dy, mask, *kept.values())
+        if results is not None:
+            dx, bad = results
+            if bad:
+                raise _bad_mask(int(bad), _geometry(dx.shape, *window))
+            return dx
     dy = floats(dy, "dy", (4, 3))
     mask, shape, g = _mask_and_geometry(mask, input_shape, *window, like=dy)
     expect_shape(dy, "dy", mask.shape, _OUTPUT)
@@ -135,7 +149,7 @@ def backward(
         expect_shape(values, name, mask.shape, _OUTPUT)
     chosen = plan(operation, g, type_name(dy), algorithm, dy.device)
     target = Output(shape, dy.dtype, out, (dy, mask, *more))
-    bad = chosen.run(g, dy, mask, *more, target.array)
+    bad = perform(chosen, parameters, (dy, mask, *more), (target.array,))
     if bad:
         raise _bad_mask(bad, g)
     return target.result()

@@ -16,6 +16,9 @@ from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose,
 # A network has tens of geometries; the bound only stops a sweep over shapes from growing for ever.
 _KEPT = 1024
 
+# Seconds of a small call, most of which would be Python's.
+_SMALL = 2e-5
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,6 +32,8 @@ class Plan:
         Bytes of scratch memory that each thread needs at the most.
     pack : callable or None
         Makes, from (operation, geometry, w), what `run` takes as `packed=`; None if it takes none.
+    small : bool
+        Whether a call's own time shows beside the arithmetic's, so that a recipe pays.
     """
 
     problem: Problem
@@ -36,6 +41,8 @@ class Plan:
     run: Callable[..., Any]
     workspace: int
     pack: Callable[..., Any] | None
+    algorithm: str = "auto"
+    small: bool = False
 
 
 def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
@@ -53,13 +60,16 @@ def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
     return traced
 
 
-def _make(problem: Problem, implementation: Implementation) -> Plan:
+def _make(problem: Problem, implementation: Implementation, algorithm: str = "auto") -> Plan:
     run, pack = implementation.load(problem.operation), None
     if implementation.transforms:
         run = _tracing(run, problem)
     if problem.device == "cpu" and problem.operation in ("conv2d", "conv2d_input_grad"):
         pack = implementation.packer()
-    return Plan(problem, implementation, run, implementation.workspace(problem), pack)
+    small = problem.device == "cpu" and not implementation.transforms
+    small = small and implementation.cost(problem) <= _SMALL
+    workspace = implementation.workspace(problem)
+    return Plan(problem, implementation, run, workspace, pack, algorithm, small)
 
 
 @lru_cache(maxsize=_KEPT)
@@ -69,7 +79,7 @@ def _plan(
     problem = Problem(operation, geometry, dtype, in_force, device)
     if algorithm == "auto" and _chooser is not None and device == "cpu":
         return _make(problem, _chooser(problem))
-    return _make(problem, choose(problem, algorithm))
+    return _make(problem, choose(problem, algorithm), algorithm)
 
 
 # Who chooses in place of the cost model.
@@ -174,3 +184,13 @@ def recording() -> Iterator[Any]:
             yield tape
         finally:
             _tape.reset(token)
+
+
+def recipe_of(run: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> Any:
+    """How to repeat a call in one (kernels/cpu/recipe.py); None where that cannot be done."""
+    return import_module("fastcnn.kernels.cpu.recipe").recipe_of(run, inputs, outputs)
+
+
+def is_recording() -> bool:
+    """Whether launches are recorded in this thread or task."""
+    return _tape.get() is not None

@@ -11,6 +11,9 @@ and for one image, over its classes c:
     categorical           L = -sum_c y_c log p_c                         dp_c = -y_c / p_c
     categorical, logits   L = -sum_c y_c (z_c - log sum_k e^(z_k))       dz_c = softmax(z)_c - y_c
 
+Targets of the categorical losses are probabilities, or class numbers: a chunk then writes its own
+rows of 0 and one 1, which stay in its cache. A number that is no class makes its loss NaN.
+
 Logarithms of probabilities are clamped at -100, divisors at 1e-12, as PyTorch does. Literals take
 the arrays' type: a plain 1.0 would turn the arithmetic of float32 into float64.
 """
@@ -18,6 +21,7 @@ the arrays' type: a plain 1.0 would turn the arithmetic of float32 into float64.
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 
 from fastcnn.geometry import Extent
 from fastcnn.kernels.cpu.chunks import (
@@ -27,7 +31,7 @@ from fastcnn.kernels.cpu.chunks import (
     launch_elements,
     rows_per_chunk,
 )
-from fastcnn.kernels.cpu.jit import exact
+from fastcnn.kernels.cpu.jit import exact, helper, in_place_of
 from fastcnn.kernels.cpu.rows import add_up, highest
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.transcendental import exp_below_zero, log, log1p
@@ -37,7 +41,10 @@ SMALLEST_DIVISOR = 1e-12
 
 # Which formula an element goes through. One kernel for all, with a loop for each: compiling a
 # kernel for each would take seconds.
-BINARY, BINARY_LOGITS, HALF_SQUARED, CATEGORICAL = range(4)
+BINARY, BINARY_LOGITS, HALF_SQUARED = range(3)
+
+# In place of where to count labels that are no class, for targets that are no labels.
+_NO_STRAYS = np.empty(0, np.int64)
 
 
 @exact
@@ -95,9 +102,6 @@ def _gradients_chunk(task, p, y, dp, count, formula):
             e = exp_below_zero(-abs(p[i]))
             tail = e / (one + e)
             dp[i] = ((one - y[i]) - tail if p[i] >= zero else tail - y[i]) / count
-    elif formula == CATEGORICAL:
-        for i in range(len(p)):
-            dp[i] = -y[i] / _divisor(p[i]) / count
     else:
         for i in range(len(p)):
             dp[i] = (p[i] - y[i]) / count
@@ -113,11 +117,39 @@ def _less_the_highest(z, differences, classes):
             row[c] = z_row[c] - largest
 
 
+def _targets(y, first, last, classes, p):
+    """Rows first … last - 1 of the targets, of p's type; of labels, 1 where they say."""
+    return _rows_of_labels(y, first, last, classes, p) if y.dtype.kind == "i" else (
+        y[first * classes : last * classes]
+    )  # fmt: skip
+
+
+@helper
+def _rows_of_labels(y, first, last, classes, p):
+    rows = np.zeros((last - first) * classes, p.dtype)
+    for image in range(first, last):
+        label = y[image]
+        start = (image - first) * classes
+        if 0 <= label < classes:
+            rows[start + label] = 1
+        else:
+            rows[start : start + classes] = np.nan
+    return rows
+
+
+@in_place_of(_targets)
+def _(y, first, last, classes, p):
+    if isinstance(y.dtype, types.Integer):
+        return lambda y, first, last, classes, p: _rows_of_labels(y, first, last, classes, p)
+    return lambda y, first, last, classes, p: y[first * classes : last * classes]
+
+
 @exact
 def _images_chunk(task, p, y, losses, sums, logits, images, classes, share):
     """As `_losses_chunk`, for `share` images; p are logits or probabilities."""
     first, last = task * share, min((task + 1) * share, images)
-    p, y = p[first * classes : last * classes], y[first * classes : last * classes]
+    y = _targets(y, first, last, classes, p)
+    p = p[first * classes : last * classes]
     zero, logs, terms = p.dtype.type(0), np.empty(len(p), p.dtype), np.empty(len(p), p.dtype)
     if logits:
         _less_the_highest(p, logs, classes)
@@ -145,18 +177,30 @@ def _images_chunk(task, p, y, losses, sums, logits, images, classes, share):
 
 
 @exact
-def _softmax_gradients_chunk(task, z, y, dz, count, images, classes, share):
-    """dz = (softmax(z) - y) / count, for `share` images."""
-    start, stop = task * share * classes, min((task + 1) * share, images) * classes
-    z, y, dz = z[start:stop], y[start:stop], dz[start:stop]
-    _less_the_highest(z, dz, classes)
-    for i in range(len(dz)):
-        dz[i] = exp_below_zero(dz[i])
-    for start in range(0, len(z), classes):
-        y_row, dz_row = y[start : start + classes], dz[start : start + classes]
-        divisor = z.dtype.type(add_up(dz_row))
+def _image_gradients_chunk(task, p, y, dp, strays, count, logits, images, classes, share):
+    """dp = -y / p / count, or (softmax(p) - y) / count, for `share` images.
+
+    strays[task], where there is room, counts labels that are no class.
+    """
+    first, last = task * share, min((task + 1) * share, images)
+    if len(strays) > 0:
+        strays[task] = 0
+        for image in range(first, last):
+            strays[task] += y[image] < 0 or y[image] >= classes
+    y = _targets(y, first, last, classes, p)
+    p, dp = p[first * classes : last * classes], dp[first * classes : last * classes]
+    if not logits:
+        for i in range(len(p)):
+            dp[i] = -y[i] / _divisor(p[i]) / count
+        return
+    _less_the_highest(p, dp, classes)
+    for i in range(len(dp)):
+        dp[i] = exp_below_zero(dp[i])
+    for start in range(0, len(p), classes):
+        y_row, dp_row = y[start : start + classes], dp[start : start + classes]
+        divisor = p.dtype.type(add_up(dp_row))
         for c in range(classes):
-            dz_row[c] = (dz_row[c] / divisor - y_row[c]) / count
+            dp_row[c] = (dp_row[c] / divisor - y_row[c]) / count
 
 
 @exact
@@ -201,9 +245,27 @@ def _gradients(
     launch_elements(_gradients_chunk, work, p, y, dp, p.dtype.type(count), formula)
 
 
+def _image_gradients(
+    logits: bool, p: np.ndarray, y: np.ndarray, dp: np.ndarray, count: int
+) -> int | None:
+    images, classes = p.shape
+    share = rows_per_chunk(classes)
+    tasks = -(-images // share)
+    labels = y.dtype.kind == "i"
+    strays = np.empty(tasks, np.int64) if labels else _NO_STRAYS
+    launch(
+        _image_gradients_chunk, tasks, (TRANSCENDENTAL if logits else 3 * p.itemsize) * p.size,
+        p.reshape(-1), y.reshape(-1), dp.reshape(-1), strays, p.dtype.type(count), logits,
+        images, classes, share,
+    )  # fmt: skip
+    return int(strays.sum()) if labels else None
+
+
 # Every loss takes p (or z), y of the same shape, and `losses`, which is written whole or, if it is
 # empty, not at all; it returns the sum over `count`, which its last launch writes to the last of
-# that launch's arguments. Every gradient is divided by `count` and written whole.
+# that launch's arguments. Every gradient is divided by `count` and written whole. For the
+# categorical ones y may also be labels, (N,) of int64; the gradients then return how many of them
+# are no class.
 
 
 def binary_cross_entropy(
@@ -243,9 +305,9 @@ def categorical_cross_entropy(
 
 def categorical_cross_entropy_grad(
     geometry: Extent, p: np.ndarray, y: np.ndarray, dp: np.ndarray, count: int
-) -> None:
+) -> int | None:
     """dp, p's shape."""
-    _gradients(CATEGORICAL, p, y, dp, count, 3 * p.itemsize)
+    return _image_gradients(False, p, y, dp, count)
 
 
 def categorical_cross_entropy_with_logits(
@@ -257,14 +319,9 @@ def categorical_cross_entropy_with_logits(
 
 def categorical_cross_entropy_with_logits_grad(
     geometry: Extent, z: np.ndarray, y: np.ndarray, dz: np.ndarray, count: int
-) -> None:
+) -> int | None:
     """dz, z's shape."""
-    images, classes = z.shape
-    share = rows_per_chunk(classes)
-    launch(
-        _softmax_gradients_chunk, -(-images // share), TRANSCENDENTAL * z.size,
-        z.reshape(-1), y.reshape(-1), dz.reshape(-1), z.dtype.type(count), images, classes, share,
-    )  # fmt: skip
+    return _image_gradients(True, z, y, dz, count)
 
 
 def half_squared_error(

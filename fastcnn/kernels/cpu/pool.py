@@ -108,6 +108,7 @@ def _max_grad_chunk(plane, dy, mask, passes, taps, dx, bad, g):
     H, W, P, Q, sh, sw, top, left = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7]
     image = dx[plane * H * W : (plane + 1) * H * W]
     image[:] = 0
+    bad[plane] = 0
     dys, codes = dy[plane * P * Q :], mask[plane * P * Q :]
     count = len(taps)
     for p in range(P):
@@ -165,7 +166,7 @@ def _run_grad(
 ) -> int:
     taps, shape = _gradient_tables(g)
     planes = g.N * g.C
-    bad = np.zeros(planes, np.int64)
+    bad = np.empty(planes, np.int64)
     launch(
         _max_grad_chunk, planes, g.bytes(dy.itemsize),
         dy.reshape(-1), mask.reshape(-1), passes.reshape(-1), taps, dx.reshape(-1), bad, shape,

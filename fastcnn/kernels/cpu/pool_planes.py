@@ -120,7 +120,7 @@ def run_grad(
 ) -> int:  # fmt: skip
     """Launch a gradient's chunk; returns how many mask entries name no cell of the input."""
     chunk, count, allowed, shape = prepared
-    strays = np.zeros(count, np.int64)
+    strays = np.empty(count, np.int64)
     launch(
         chunk, count, g.bytes(dy.itemsize),
         dy.reshape(-1), mask.reshape(-1), passes.reshape(-1), dx.reshape(-1),

@@ -128,6 +128,7 @@ def _max_grad_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) ->
         whole = min(Q, W // sw)
         zero = splat(dy.dtype.type(0), lanes)
         none, dead = splat(np.int32(0), lanes), splat(DEAD, lanes)
+        strays[task] = 0
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
             strays[task] += count_strays(mask, plane * P * Q, allowed)
             for p in range(P):

@@ -156,6 +156,7 @@ def _max_grad_chunk(few: int, R: int, S: int, sh: int, sw: int, relu: bool) -> A
         lines = np.empty(sh * sw * size, dy.dtype)
         zero = splat(dy.dtype.type(0), _LANES)
         none, nowhere = splat(np.int32(0), few), splat(np.int32(_NOWHERE), few)
+        strays[task] = 0
         for plane in range(task * g[0], min((task + 1) * g[0], g[1])):
             strays[task] += count_strays(mask, plane * P * Q, allowed)
             for i0 in range(0, rows, strip):

@@ -55,7 +55,7 @@ def _words(kind: Any) -> int:
     return 5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
 
 
-def _encode(value: Any) -> list[int]:
+def encode(value: Any) -> list[int]:
     """An argument's words; an array of a caller counts no references."""
     if isinstance(value, np.ndarray):
         return [0, 0, value.size, value.itemsize, value.ctypes.data, *value.shape, *value.strides]
@@ -104,18 +104,18 @@ def _entry(block, address, tasks):
     return failures
 
 
-_ANY_BLOCK = Block(())
+ANY_BLOCK = Block(())
 
 
 def _call_entry_typer(typingctx, entry, block, address, tasks):
     """Call an `_entry`, compiled for any type of block, by its address."""
-    argtypes = (_ANY_BLOCK, types.intp, types.intp)
+    argtypes = (ANY_BLOCK, types.intp, types.intp)
 
     def codegen(context, builder, signature, values):
         entry, block, address, tasks = values
         convention = context.call_conv
         pointer = convention.get_function_type(types.intp, argtypes).as_pointer()
-        place = builder.inttoptr(block, context.get_value_type(_ANY_BLOCK))
+        place = builder.inttoptr(block, context.get_value_type(ANY_BLOCK))
         _, failures = convention.call_function(
             builder, builder.inttoptr(entry, pointer), types.intp, argtypes, [place, address, tasks]
         )
@@ -124,7 +124,7 @@ def _call_entry_typer(typingctx, entry, block, address, tasks):
     return types.intp(types.intp, types.intp, types.intp, types.intp), codegen
 
 
-_call_entry: Any = intrinsic(_call_entry_typer)
+call_entry: Any = intrinsic(_call_entry_typer)
 
 
 @kernel
@@ -132,8 +132,14 @@ def _run_rows(rows):
     """rows[i] = (entry, block, chunk, tasks): the launches in order."""
     failures = 0
     for i in range(rows.shape[0]):
-        failures += _call_entry(rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3])
+        failures += call_entry(rows[i, 0], rows[i, 1], rows[i, 2], rows[i, 3])
     return failures
+
+
+def entry_of(launch: threads.Launch) -> int:
+    """Address of the code that takes a launch's arguments from a block."""
+    members = tuple(numba.typeof(a) for a in launch.args)
+    return threads.address_of(_entry, (Block(members), types.intp, types.intp))
 
 
 class Tape:
@@ -164,9 +170,8 @@ class Tape:
         ]
 
     def _row(self, launch: threads.Launch) -> tuple[int, int, int, int]:
-        members = tuple(numba.typeof(a) for a in launch.args)
-        entry = threads.address_of(_entry, (Block(members), types.intp, types.intp))
-        block = np.array([word for a in launch.args for word in _encode(a)], np.int64)
+        entry = entry_of(launch)
+        block = np.array([word for a in launch.args for word in encode(a)], np.int64)
         self._blocks.append(block)
         return entry, block.ctypes.data, launch.address, launch.tasks
 

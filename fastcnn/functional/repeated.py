@@ -1,0 +1,135 @@
+"""Calls that are made again and again on arrays of the same form.
+
+Reading arguments, looking at arrays and handing them to compiled code takes 5 to 20 us a call; the
+arithmetic of a small layer takes less than one. So the ninth call with the same shapes, types and
+parameters leaves a recipe (kernels/cpu/recipe.py), and later ones only look whether it is theirs:
+
+    known = repeated("conv2d", parameters, x, w, b)     the results, or None: do it the long way
+    ...
+    perform(chosen, parameters, (x, w, b), (y,))        runs the plan, and counts
+
+A recipe serves NumPy's own arrays in canonical form alone, and only while the plan is still the
+one that it was made from: another precision, list of implementations or tuning makes another plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import starmap
+from marshal import dumps
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcnn.arrays import Array
+from fastcnn.kernels.plans import Plan, is_recording, plan, recipe_of
+
+# Calls before a recipe is made: compiling what a new operation needs takes 0.1 s.
+_WARM_UP = 8
+# Forms of calls kept; a network has tens.
+_KEPT = 1024
+
+
+class _Known(NamedTuple):
+    """A form of calls, and how to repeat one."""
+
+    plan: Plan
+    asked: tuple[Any, ...]
+    types: tuple[Any, ...]
+    results: tuple[Any, ...]
+    run: Callable[..., float | None]
+    answers: bool
+
+
+_known: dict[bytes, _Known] = {}
+_counts: dict[bytes, tuple[Plan, int]] = {}
+
+
+def repeated(operation: str, parameters: tuple[Any, ...], *inputs: Any) -> list[Any] | None:
+    """The results of a call that has a recipe; None where it has none.
+
+    They are the arrays, and behind them what `perform` returns if it is a number.
+
+    Parameters
+    ----------
+    operation : str
+    parameters : tuple
+        All other arguments, as the caller wrote them.
+    *inputs : ndarray, None or anything
+        As the caller gave them.
+    """
+    try:
+        shapes = [None if a is None else a.shape for a in inputs]
+        known = _known.get(dumps((operation, parameters, inputs[0].dtype.char, shapes), 2))
+    except (AttributeError, ValueError):  # lists; numbers that have no such bytes, like NumPy's
+        return None
+    if known is None or plan(*known.asked) is not known.plan:
+        return None
+    for a, dtype in zip(inputs, known.types, strict=True):
+        if a is not None and not (type(a) is np.ndarray and a.dtype is dtype and a.flags.carray):
+            return None
+    results: list[Any] = [*starmap(np.empty, known.results)]
+    answer = known.run(*inputs, *results)
+    if answer is None:
+        return None
+    if known.answers:
+        results.append(answer)
+    return results
+
+
+def perform(
+    chosen: Plan,
+    parameters: tuple[Any, ...],
+    inputs: tuple[Any, ...],
+    outputs: tuple[Array, ...],
+    **options: Any,
+) -> Any:
+    """Run a plan, as `repeated` will if such calls go on; returns what the implementation does.
+
+    Parameters
+    ----------
+    chosen : Plan
+    parameters : tuple
+        As `repeated` takes them.
+    inputs, outputs : tuples of arrays
+        In canonical form.
+    **options
+        What else the implementation takes.
+    """
+    g = chosen.problem.geometry
+    answer = chosen.run(g, *inputs, *outputs, **options)
+    if chosen.small and not is_recording():
+        _count(chosen, parameters, inputs, outputs, options, answer is not None)
+    return answer
+
+
+def _count(
+    chosen: Plan,
+    parameters: tuple[Any, ...],
+    inputs: tuple[Any, ...],
+    outputs: tuple[Array, ...],
+    options: dict[str, Any],
+    answers: bool,
+) -> None:
+    """Count a call, and make the recipe of those like it when there were enough."""
+    problem = chosen.problem
+    g = problem.geometry
+    types = tuple(None if a is None else np.dtype(a.dtype.type) for a in inputs)
+    try:
+        shapes = [None if a is None else a.shape for a in inputs]
+        key = dumps((problem.operation, parameters, inputs[0].dtype.char, shapes), 2)
+    except ValueError:
+        return
+    if len(_counts) >= _KEPT:
+        _counts.clear()
+        _known.clear()
+    before, count = _counts.get(key, (chosen, 0))
+    count = count + 1 if before is chosen else 1
+    _counts[key] = chosen, count
+    if count == _WARM_UP:
+        recipe = recipe_of(partial(chosen.run, g, **options), list(inputs), list(outputs))
+        if recipe is not None:
+            asked = problem.operation, g, problem.dtype, chosen.algorithm
+            results = tuple((a.shape, np.dtype(a.dtype.type)) for a in outputs)
+            _known[key] = _Known(chosen, asked, types, results, recipe.run, answers)

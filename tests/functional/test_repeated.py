@@ -1,0 +1,294 @@
+"""Calls repeated by recipe: the same bits, the same errors, the same conditions as the first."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from fastcnn import functional, precision
+from fastcnn.functional import repeated
+from fastcnn.kernels import plans, selection
+from fastcnn.kernels.cpu.jit import config, kernel
+from fastcnn.kernels.cpu.recipe import recipe_of
+from fastcnn.kernels.cpu.replay import recording
+from fastcnn.kernels.cpu.threads import launch
+
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
+
+ENOUGH = repeated._WARM_UP + 1
+
+
+@pytest.fixture(autouse=True)
+def nothing_known():
+    repeated._known.clear()
+    repeated._counts.clear()
+
+
+def numbers(rng, *shape, dtype="float32"):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def pooled(rng, relu=False):
+    forward = functional.relu_max_pool2d if relu else functional.max_pool2d
+    y, *kept = forward(numbers(rng, 2, 3, 6, 6), 2, return_mask=True)
+    return (numbers(rng, *y.shape), *kept, (2, 3, 6, 6), 2)
+
+
+def probabilities(rng):
+    return functional.softmax(numbers(rng, 4, 5))
+
+
+# Operation -> new arguments, and its keywords.
+CALLS = {
+    "conv2d": (
+        lambda rng: (numbers(rng, 1, 1, 5, 5), numbers(rng, 2, 1, 2, 2), numbers(rng, 2)),
+        {"padding": "same"},
+    ),
+    "conv2d_input_grad": (
+        lambda rng: (numbers(rng, 2, 2, 3, 3), numbers(rng, 2, 3, 3, 3), (2, 3, 6, 6)),
+        {"stride": (2, 2), "padding": 1},
+    ),
+    "conv2d_weight_grad": (
+        lambda rng: (numbers(rng, 3, 6, 6), numbers(rng, 2, 4, 4), (2, 3, 3, 3)),
+        {},
+    ),
+    "conv2d_bias_grad": (lambda rng: (numbers(rng, 2, 3, 4, 4),), {"per_pixel": True}),
+    "max_pool2d": (lambda rng: (numbers(rng, 2, 3, 6, 6), 2), {"return_mask": True}),
+    "max_pool2d_grad": (pooled, {}),
+    "relu_max_pool2d": (lambda rng: (numbers(rng, 2, 3, 7, 7), 3, 2), {"return_mask": True}),
+    "relu_max_pool2d_grad": (lambda rng: pooled(rng, relu=True), {}),
+    "relu": (lambda rng: (numbers(rng, 3, 4),), {}),
+    "relu_grad": (lambda rng: (numbers(rng, 3, 4), numbers(rng, 3, 4)), {"at_zero": 0.0}),
+    "sigmoid": (lambda rng: (numbers(rng, 3, 4),), {}),
+    "softmax": (lambda rng: (numbers(rng, 3, 4),), {"axis": 0}),
+    "softmax_grad": (lambda rng: (numbers(rng, 3, 4), probabilities(rng)[:3, :4].copy()), {}),
+    "dense": (lambda rng: (numbers(rng, 3, 4), numbers(rng, 5, 4), numbers(rng, 5)), {}),
+    "dense_input_grad": (lambda rng: (numbers(rng, 3, 5), numbers(rng, 5, 4)), {}),
+    "dense_weight_grad": (lambda rng: (numbers(rng, 3, 4), numbers(rng, 3, 5)), {}),
+    "dense_bias_grad": (lambda rng: (numbers(rng, 3, 5),), {}),
+    "categorical_cross_entropy": (
+        lambda rng: (probabilities(rng), rng.integers(0, 5, 4)),
+        {"reduction": "none"},
+    ),
+    "categorical_cross_entropy_grad": (
+        lambda rng: (probabilities(rng), rng.integers(0, 5, 4)),
+        {},
+    ),
+    "categorical_cross_entropy_with_logits": (
+        lambda rng: (numbers(rng, 4, 5), probabilities(rng)),
+        {},
+    ),
+    "half_squared_error": (lambda rng: (numbers(rng, 4, 5), numbers(rng, 4, 5)), {}),
+}
+
+
+def bits(result):
+    parts = result if isinstance(result, tuple) else (result,)
+    return [(np.shape(part), np.asarray(part).dtype, np.asarray(part).tobytes()) for part in parts]
+
+
+def known_operations():
+    return {known.asked[0] for known in repeated._known.values()}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_the_same_bits_on_new_arrays(operation):
+    make, keywords = CALLS[operation]
+    rng = np.random.default_rng(0)
+    sets = [make(rng) for _ in range(ENOUGH + 3)]
+    call = getattr(functional, operation)
+    expected = []
+    for arguments in sets:
+        repeated._counts.clear()  # the long way every time
+        expected.append(bits(call(*arguments, **keywords)))
+    assert operation not in known_operations()
+    assert [bits(call(*arguments, **keywords)) for arguments in sets] == expected
+    assert operation in known_operations()
+
+
+def test_results_are_new_arrays():
+    x = np.ones((3, 4), np.float32)
+    results = [functional.relu(x) for _ in range(ENOUGH + 2)]
+    assert not any(np.shares_memory(results[-1], other) for other in (x, *results[:-1]))
+
+
+def conv_arguments():
+    rng = np.random.default_rng(1)
+    return numbers(rng, 1, 1, 5, 5), numbers(rng, 2, 1, 2, 2), numbers(rng, 2)
+
+
+def repeat_conv(**keywords):
+    x, w, b = conv_arguments()
+    for _ in range(ENOUGH):
+        y = functional.conv2d(x, w, b, **keywords)
+    assert known_operations() == {"conv2d"}
+    return x, w, b, y
+
+
+def test_other_forms_of_the_same_arrays():
+    x, w, b, y = repeat_conv()
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    wide = np.zeros((1, 1, 5, 10), np.float32)
+    wide[..., ::2] = x
+    room = np.zeros(x.nbytes + 1, np.uint8)
+    crooked = room[1:].view(np.float32).reshape(x.shape)
+    crooked[...] = x
+    forms = [
+        frozen, wide[..., ::2], np.asfortranarray(x[0, 0]).reshape(x.shape), crooked,
+        x.astype(">f4"), x.view(np.recarray),
+    ]  # fmt: skip
+    for form in forms:
+        assert bits(functional.conv2d(form, w, b)) == bits(y)
+    double = functional.conv2d(*(a.astype("float64") for a in (x, w, b)))
+    assert double.dtype == np.float64
+    np.testing.assert_allclose(double, y, rtol=1e-5, atol=1e-6)
+
+
+def test_errors_are_still_errors():
+    x, w, b, _ = repeat_conv(stride=1)
+    with pytest.raises(TypeError, match="stride must be an int"):
+        functional.conv2d(x, w, b, stride=True)
+    with pytest.raises(TypeError, match="stride must be an int"):
+        functional.conv2d(x, w, b, stride=1.0)
+    with pytest.raises(TypeError, match="mixed types"):
+        functional.conv2d(x, w.astype("float64"), b, stride=1)
+    with pytest.raises(TypeError, match="masked array"):
+        functional.conv2d(np.ma.masked_array(x), w, b, stride=1)
+    with pytest.raises(ValueError, match="expected bias"):
+        functional.conv2d(x, w, b[:1], stride=1)
+    with pytest.raises(ValueError, match="algorithm"):
+        functional.conv2d(x, w, b, stride=1, algorithm="none")
+
+
+def test_out_is_written():
+    x, w, b, y = repeat_conv()
+    out = np.zeros_like(y)
+    assert functional.conv2d(x, w, b, out=out) is out
+    np.testing.assert_array_equal(out, y)
+
+
+@pytest.mark.parametrize("label", [-1, 5])
+@pytest.mark.parametrize("name", ["", "_grad", "_with_logits", "_with_logits_grad"])
+def test_labels_that_are_no_class(name, label):
+    p, labels = probabilities(np.random.default_rng(2)), np.array([0, 1, 4, 2])
+    call = getattr(functional, f"categorical_cross_entropy{name}")
+    for _ in range(ENOUGH):
+        call(p, labels)
+        labels[3] = label
+        with pytest.raises(
+            ValueError, match=rf"labels must be in 0..4, but got {label} \(y\[3\]\)"
+        ):
+            call(p, labels)
+        labels[3] = 2
+    p[0] = np.nan
+    assert np.isnan(call(p, labels)).any()
+
+
+def test_masks_that_name_no_cell():
+    rng = np.random.default_rng(3)
+    dy, mask, *window = pooled(rng)
+    for _ in range(ENOUGH):
+        functional.max_pool2d_grad(dy, mask, *window)
+    mask[0, 0, 0, :2] = 200
+    with pytest.raises(ValueError, match="mask has 2 entries"):
+        functional.max_pool2d_grad(dy, mask, *window)
+
+
+def test_precision_and_implementations_count(monkeypatch):
+    x, w, b, y = repeat_conv()
+    seen = []
+    portable = selection.IMPLEMENTATIONS["conv2d"][0]
+
+    class Seen(type(portable)):
+        def load(self, operation):
+            def run(*arguments, **options):
+                seen.append(operation)
+                return portable.load(operation)(*arguments, **options)
+
+            return run
+
+    mine = Seen("mine", portable.module, portable.supports, lambda problem: 0.0, portable.workspace)
+    monkeypatch.setitem(selection.IMPLEMENTATIONS, "conv2d", [mine])
+    with precision("ieee"):
+        functional.conv2d(x, w, b)
+    assert seen == ["conv2d"]
+    with plans.only("conv2d", mine):
+        functional.conv2d(x, w, b)
+    assert len(seen) == 2
+    plans._plan.cache_clear()
+    functional.conv2d(x, w, b)
+    assert len(seen) == 3
+    monkeypatch.undo()
+    plans._plan.cache_clear()
+    assert bits(functional.conv2d(x, w, b)) == bits(y)
+
+
+def test_launches_are_recorded():
+    x, w, b, y = repeat_conv()
+    with recording() as tape:
+        z = functional.conv2d(x, w, b)
+    assert tape.launches
+    z[...] = np.nan
+    tape.run()
+    np.testing.assert_array_equal(z, y)
+
+
+def test_threads_at_once():
+    rng = np.random.default_rng(4)
+    sets = [CALLS["conv2d_input_grad"][0](rng) for _ in range(8)]
+    keywords = CALLS["conv2d_input_grad"][1]
+    expected = [bits(functional.conv2d_input_grad(*s, **keywords)) for s in sets]
+
+    def work(i):
+        results = (functional.conv2d_input_grad(*sets[i], **keywords) for _ in range(200))
+        return all(bits(result) == expected[i] for result in results)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+@kernel
+def doubled(task, x, y):
+    for i in range(len(x)):
+        y[i] = 2 * x[i]
+
+
+def test_what_numpy_touches_has_no_recipe():
+    x = np.arange(4, dtype=np.float32)
+    y = 2 * x
+
+    def plain(x, y):
+        launch(doubled, 1, 0, x, y)
+
+    def through_numpy(x, y):
+        scratch = x + 0
+        launch(doubled, 1, 0, scratch, y)
+
+    def afterwards(x, y):
+        launch(doubled, 1, 0, x, y)
+        y += x
+
+    def returns(x, y):
+        launch(doubled, 1, 0, x, y)
+        return 1
+
+    def unseen(x, y):
+        launch(doubled, 1, 0, x, y)
+        y += 0 * x if (x == np.arange(4)).all() else x
+
+    made = recipe_of(plain, [x], [y])
+    again = np.empty_like(y)
+    assert made.run(x + 1, again) == 0
+    np.testing.assert_array_equal(again, 2 * (x + 1))
+    assert recipe_of(through_numpy, [x], [y]) is None
+    assert recipe_of(afterwards, [x], [3 * x]) is None
+    assert recipe_of(unseen, [x], [y]) is None
+    assert recipe_of(returns, [x], [y]) is None
+
+
+def test_what_is_kept_is_bounded(monkeypatch):
+    monkeypatch.setattr(repeated, "_KEPT", 3)
+    for n in range(1, 9):
+        functional.relu(np.ones(n, np.float32))
+    assert len(repeated._counts) <= 3
