@@ -58,7 +58,7 @@ LONG_SUMS = {
     "cpu.activation._softmax_grad_columns",
     "cpu.loss._losses_chunk",
     "cpu.loss._images_chunk",
-    "cpu.loss._softmax_gradients_chunk",
+    "cpu.loss._image_gradients_chunk",
 }
 # Adds up what those left.
 ONLY_FLOAT64 = {"cpu.loss._total_chunk"}
@@ -84,7 +84,7 @@ HOT = {
     "cpu.loss._losses_chunk": "fdiv",
     "cpu.loss._gradients_chunk": "fdiv",
     "cpu.loss._images_chunk": "fdiv",
-    "cpu.loss._softmax_gradients_chunk": "fmul",
+    "cpu.loss._image_gradients_chunk": "fmul",
     "cpu.update._sgd_chunk": "fmul",
     "cpu.update._momentum_chunk": "fmul",
     "cpu.update._adam_chunk": "fmul",
