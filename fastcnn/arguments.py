@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from marshal import dumps
 from numbers import Real
 from operator import index
@@ -18,6 +17,7 @@ PADDING_STRINGS = ("valid", "same", "same_upper", "same_lower")
 
 # Kernels compute with 64-bit offsets: sums of a few such numbers still fit.
 _LIMIT = 2**60
+_PLAIN = (int, float, str, bool, type(None))
 
 
 def _integers(value: Any, name: str, lengths: tuple[int, ...], least: int) -> tuple[int, ...]:
@@ -184,6 +184,13 @@ def sides_of(padding: str | Sides, size: Pair, window: Pair, stride: Pair, dilat
     return sides[0], sides[1], sides[2], sides[3]
 
 
+def is_plain(parameter: Any) -> bool:
+    """Whether marshal's bytes of a parameter tell its type: NumPy's numbers' are bare numbers."""
+    if type(parameter) in (tuple, list):
+        return all(map(is_plain, parameter))
+    return type(parameter) in _PLAIN
+
+
 class Remembered:
     """What was made of arguments, found again by the very arguments, in the form they came in.
 
@@ -200,13 +207,13 @@ class Remembered:
         """What was kept for these arguments; None for new ones."""
         try:
             return self._made.get(dumps(given, 2))
-        except ValueError:  # of types that have no such bytes, such as NumPy's ints
+        except ValueError:  # of types that have no such bytes
             return None
 
     def keep(self, given: tuple[Any, ...], made: Any) -> Any:
         """Keep what was made of these arguments, and return it."""
-        if len(self._made) >= self._MOST:
-            self._made.clear()
-        with suppress(ValueError):
+        if is_plain(given):
+            if len(self._made) >= self._MOST:
+                self._made.clear()
             self._made[dumps(given, 2)] = made
         return made

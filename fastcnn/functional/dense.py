@@ -62,6 +62,7 @@ def dense(x: Any, w: Any, b: Any = None) -> Array:
     w = floats(w, "w", (2,), like=x)
     outputs, features = w.shape
     _expect_features(x, "x", features, w)
+    shared = False
     if b is not None:
         # One number broadcast to all outputs, as a shared bias is, need not be copied out.
         shared = type(b) is np.ndarray and b.strides == (0,) and b.shape == (outputs,)
@@ -70,7 +71,11 @@ def dense(x: Any, w: Any, b: Any = None) -> Array:
             expect_shape(b, "b", (outputs,), "one bias per output of w")
     y = empty((*x.shape[:-1], outputs), x.dtype, x)
     g = DenseGeometry(len(x) if x.ndim == 2 else 1, features, outputs)
-    perform(plan("dense", g, type_name(x), device=x.device), (), (x, w, b), (y,))
+    chosen = plan("dense", g, type_name(x), device=x.device)
+    if shared:  # not b as it was given: nothing to repeat by
+        chosen.run(g, x, w, b, y)
+    else:
+        perform(chosen, (), (x, w, b), (y,))
     return given_back(y)
 
 

@@ -82,11 +82,13 @@ def _classes(p: Any, y: Any, name: str) -> _Read:
     return p, canonical(labels.astype(np.int64, copy=False)), (images,), images
 
 
-def _bad_label(labels: Any, classes: int) -> ValueError | None:
-    """The error for labels of which one is no class."""
-    labels = np.asarray(labels)
+def _bad_label(given: Any, read: Any, classes: int) -> ValueError | None:
+    """The error for labels of which one is no class; as they were given, if that is an array."""
+    labels = given if type(given) is np.ndarray else read
+    if labels.dtype.kind not in "iu":
+        return None
     bad = (labels < 0) | (labels >= classes)
-    if labels.dtype.kind not in "iu" or not bad.any():
+    if not bad.any():
         return None
     return ValueError(
         f"labels must be in 0..{classes - 1}, but got {labels[bad][0]} (y[{bad.argmax()}])"
@@ -118,7 +120,7 @@ def _loss(
         divisor = count if reduction == "mean" else 1
         total = perform(chosen, (reduction,), (p, y), (losses,), count=divisor)
     if total != total and read is _classes:
-        error = _bad_label(given, p.shape[1])
+        error = _bad_label(given, y, p.shape[1])
         if error is not None:
             raise error
     if reduction == "none":
@@ -163,7 +165,7 @@ def _gradient(
         divisor = count if reduction == "mean" else 1
         strays = perform(chosen, (reduction,), (p, y), (dp,), count=divisor)
     if strays:
-        error = _bad_label(given, p.shape[1])
+        error = _bad_label(given, y, p.shape[1])
         assert error is not None
         raise error
     return given_back(dp)

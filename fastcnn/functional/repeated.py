@@ -1,7 +1,7 @@
 """Calls that are made again and again on arrays of the same form.
 
 Reading arguments, looking at arrays and handing them to compiled code takes 5 to 20 us a call; the
-arithmetic of a small layer takes less than one. So the ninth call with the same shapes, types and
+arithmetic of a small layer takes less than one. So the eighth call with the same shapes, types and
 parameters leaves a recipe (kernels/cpu/recipe.py), and later ones only look whether it is theirs:
 
     known = repeated("conv2d", parameters, x, w, b)     the results, or None: do it the long way
@@ -14,7 +14,7 @@ one that it was made from: another precision, list of implementations or tuning 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import starmap
 from marshal import dumps
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastcnn.arguments import is_plain
 from fastcnn.arrays import Array
 from fastcnn.kernels.plans import Plan, is_recording, plan, recipe_of
 
@@ -32,7 +33,21 @@ _KEPT = 1024
 
 
 class _Known(NamedTuple):
-    """A form of calls, and how to repeat one."""
+    """A form of calls, and how to repeat one.
+
+    Attributes
+    ----------
+    plan : Plan
+        What the recipe was made from.
+    asked : tuple
+        What `plan` is asked, to see whether it is still the same.
+    types, results : tuples
+        Types of the inputs (None for none); shapes and types of the outputs.
+    run : callable
+        Of inputs and outputs; returns what the implementation does, or None if it did nothing.
+    answers : bool
+        Whether that belongs to the results.
+    """
 
     plan: Plan
     asked: tuple[Any, ...]
@@ -42,8 +57,21 @@ class _Known(NamedTuple):
     answers: bool
 
 
+_Parameters = tuple[Any, ...]
 _known: dict[bytes, _Known] = {}
 _counts: dict[bytes, tuple[Plan, int]] = {}
+
+
+def _key(operation: str, parameters: _Parameters, inputs: Sequence[Any]) -> bytes | None:
+    """What calls that one recipe serves have in common; None for what has no shape, like lists.
+
+    As bytes 1, 1.0 and True differ, which in a dictionary's tuples they do not.
+    """
+    try:
+        shapes = [None if a is None else a.shape for a in inputs]
+        return dumps((operation, parameters, inputs[0].dtype.char, shapes), 2)
+    except (AttributeError, ValueError):
+        return None
 
 
 def repeated(operation: str, parameters: tuple[Any, ...], *inputs: Any) -> list[Any] | None:
@@ -59,11 +87,8 @@ def repeated(operation: str, parameters: tuple[Any, ...], *inputs: Any) -> list[
     *inputs : ndarray, None or anything
         As the caller gave them.
     """
-    try:
-        shapes = [None if a is None else a.shape for a in inputs]
-        known = _known.get(dumps((operation, parameters, inputs[0].dtype.char, shapes), 2))
-    except (AttributeError, ValueError):  # lists; numbers that have no such bytes, like NumPy's
-        return None
+    key = _key(operation, parameters, inputs)
+    known = None if key is None else _known.get(key)
     if known is None or plan(*known.asked) is not known.plan:
         return None
     for a, dtype in zip(inputs, known.types, strict=True):
@@ -116,12 +141,10 @@ def _count(
     problem = chosen.problem
     g = problem.geometry
     types = tuple(None if a is None else np.dtype(a.dtype.type) for a in inputs)
-    try:
-        shapes = [None if a is None else a.shape for a in inputs]
-        key = dumps((problem.operation, parameters, inputs[0].dtype.char, shapes), 2)
-    except ValueError:
+    key = _key(problem.operation, parameters, inputs)
+    if key is None or not is_plain(parameters):
         return
-    if len(_counts) >= _KEPT:
+    if key not in _counts and len(_counts) >= _KEPT:
         _counts.clear()
         _known.clear()
     before, count = _counts.get(key, (chosen, 0))

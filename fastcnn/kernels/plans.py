@@ -32,6 +32,8 @@ class Plan:
         Bytes of scratch memory that each thread needs at the most.
     pack : callable or None
         Makes, from (operation, geometry, w), what `run` takes as `packed=`; None if it takes none.
+    algorithm : str
+        What was asked for; "auto" for whatever the cost models choose.
     small : bool
         Whether a call's own time shows beside the arithmetic's, so that a recipe pays.
     """

@@ -21,6 +21,7 @@ from fastcnn.functional import (
 )
 from tests.functional.accuracy import DTYPES, tolerance
 from tests.geometries import seeds
+from tests.layouts import dlpack
 
 ELEMENTWISE = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "half_squared_error")
 CATEGORICAL = ("categorical_cross_entropy", "categorical_cross_entropy_with_logits")
@@ -339,6 +340,12 @@ class TestTorch:
         ours = getattr(functional, f"{name}_grad")(p_safe, targets, reduction)
         near = tolerance(dtype, 16, largest=1) | ({"rtol": 1e-7} if dtype == np.float64 else {})
         np.testing.assert_allclose(ours, tdp, **near)
+
+    def test_targets_that_only_dlpack_reads(self):
+        p = np.array([[np.nan, 0.5], [0.5, 0.5]])
+        assert np.isnan(categorical_cross_entropy(p, dlpack(np.eye(2))[0]))
+        with pytest.raises(ValueError, match=r"0\.\.1, but got 9 \(y\[1\]\)"):
+            categorical_cross_entropy(p, dlpack(np.array([0, 9]))[0])
 
     def test_labels_as_a_tensor(self):
         p = np.array([[0.25, 0.75]], np.float32)

@@ -106,6 +106,44 @@ def test_the_same_bits_on_new_arrays(operation):
     assert operation in known_operations()
 
 
+def test_a_shared_bias_is_no_bias_of_one_number():
+    x, w = np.ones((2, 4), np.float32), np.ones((5, 4), np.float32)
+    for _ in range(ENOUGH):
+        functional.dense(x, w, np.broadcast_to(np.ones(1, np.float32), (5,)))
+    with pytest.raises(ValueError, match=r"b must have shape \(5,\)"):
+        functional.dense(x, w, np.ones(1, np.float32))
+
+
+def test_numbers_of_other_types_are_not_taken_for_each_other():
+    dy, x = np.ones((2, 3), np.float32), np.zeros((2, 3), np.float32)
+    same_bytes = np.float32(1).view(np.int32)
+    for _ in range(ENOUGH):
+        assert functional.relu_grad(dy, x, at_zero=np.float32(1)).all()
+    try:
+        result = functional.relu_grad(dy, x, at_zero=same_bytes)
+    except (TypeError, ValueError):
+        result = np.zeros(1)
+    assert (result != 1).all()
+    for _ in range(ENOUGH):
+        functional.softmax(x, axis=np.int8(-1))
+    with pytest.raises(ValueError, match="255"):
+        functional.softmax(x, axis=np.uint8(255))
+
+
+def test_a_full_store_keeps_what_it_has(monkeypatch):
+    monkeypatch.setattr(repeated, "_KEPT", 1)
+    x = np.ones((3, 4), np.float32)
+    for _ in range(ENOUGH):
+        functional.relu(x)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    functional.relu(frozen)
+    assert known_operations() == {"relu"}
+    for _ in range(ENOUGH):
+        functional.sigmoid(x)
+    assert known_operations() == {"sigmoid"}
+
+
 def test_results_are_new_arrays():
     x = np.ones((3, 4), np.float32)
     results = [functional.relu(x) for _ in range(ENOUGH + 2)]

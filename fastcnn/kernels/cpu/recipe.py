@@ -77,12 +77,10 @@ def _perform(layout, poison, a, b, c, d):
     if poison:
         for i in range(_BASES + words, len(own)):
             own[i] = -1  # NaN in every type of floats
-    failures = 0
     for i in range(_HEAD, at_holes, _ROW):
         block = start + _WORD * (_BASES + layout[i + 1])
-        failures += call_entry(layout[i], block, layout[i + 2], layout[i + 3])
-    if failures:
-        raise MemoryError("no memory for the workspace of a repeated call")
+        if call_entry(layout[i], block, layout[i + 2], layout[i + 3]):
+            raise MemoryError("no memory for the workspace of a repeated call")
     answer, first = np.float64(0), own[4] + layout[5]
     if layout[4] == 1:
         for i in range((first - start) // _WORD, (first - start) // _WORD + layout[6]):

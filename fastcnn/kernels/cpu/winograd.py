@@ -161,10 +161,11 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """Bytes that one thread allocates at the most: the products of a block of tiles with some
-    filters, and the block's table.
+    filters, and the block's table; or some filters' taps, as they are transformed.
 
     The transformed tiles of a span and the transformed weights are shared by all threads and not
-    counted: 4 MB or FEW_TASKS products, and up to four times w.
+    counted: SPAN, or up to MOST_SPAN if that gives few tasks, but one block at the least; and four
+    times w for 3x3, up to nine times for larger filters (4x4).
     """
     if not g.N:
         return 0

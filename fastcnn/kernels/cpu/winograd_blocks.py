@@ -50,7 +50,7 @@ AHEAD = 8
 # times as long; with 1.5 and 8 as long as with 4.
 SPAN = 4 << 20
 # Products of a span at the least, which threads can share evenly; but fewer where V would then be
-# larger than so many bytes, and half as many tiles to a block where not even two blocks' V is not:
+# larger than so many bytes, and half as many tiles to a block where that of two blocks still is:
 # 192 channels of 5 x 5, 28x28, took 12.3 ms with 70 MB, 8.2 with 9 and 7.6 with 4.
 FEW_TASKS, FEWEST_TASKS = 8, 2
 MOST_SPAN = 12 << 20
@@ -127,7 +127,7 @@ def _weights_chunk(task, first_part, w, u, panels, places, g):
         row, valid, height = panels[p, 0], panels[p, 1], panels[p, 2]
         start = number * u_part + (panels[p, 3] - panels[part * some_panels, 3]) * channels * pieces
         # channels whose taps lie side by side are turned over together
-        some = lanes if channel_step == plane else 1
+        some = min(lanes, channels) if channel_step == plane else 1
         taps = np.empty((some * plane + lanes) * lanes, w.dtype)
         for m in range(0, height, lanes):
             at = group * group_step + (row + m) * row_step
@@ -346,7 +346,10 @@ def tabulate(
         u_round=min(groups * parts, max(1, ROUND // (u_part * itemsize))),
         v_size=span * v_block,
         peaks=span * blocks_of(C, some) * lanes,
-        scratch=c_size * itemsize + block * size * 8,
+        scratch=max(
+            c_size * itemsize + block * size * 8,
+            (min(lanes, channels) * filter_places.size + lanes) * lanes * itemsize,
+        ),
         flops=2 * n * n * tiles * K * channels * pieces,
     )  # fmt: skip
 
