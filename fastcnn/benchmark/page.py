@@ -21,6 +21,8 @@ p, li { max-width: 44rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem; }
 .tile { background: var(--soft); border-radius: .5rem; padding: .6rem .8rem; }
 .tile b { display: block; font-size: 1.4rem; line-height: 1.3; }
+.beside { display: grid; gap: 1rem 2rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 .tile, td { font-variant-numeric: tabular-nums; }
 th { white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
 .good { color: var(--good); } .bad { color: var(--bad); } .even { color: var(--even); }
@@ -83,6 +85,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>\n{body}</table></div>'
+
+
+def beside(*parts: str) -> str:
+    """Parts next to each other where the screen is wide enough, else one below the other."""
+    return f'<div class="beside">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 
 def section(title: str, *parts: str) -> str:

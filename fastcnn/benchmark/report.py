@@ -214,10 +214,10 @@ def render(content: dict[str, Any], plots: dict[str, Path]) -> str:
         "<h1>fastcnn beside its peers</h1>",
         _alarms(content),
         f"<p>{lead}</p>",
-        *[_means(content, count) for count in threads],
+        page.beside(*[_means(content, count) for count in threads]),
         page.section("Peers", f"<ul>{legend}</ul>") if sides else "",
         page.section("The machine", _machine(content)),
-        page.section("Roofline", *roofs) if roofs else "",
+        page.section("Roofline", page.beside(*roofs)) if roofs else "",
         page.section(
             "Layer by layer", bars, *[_charts(content, n, n == threads[0]) for n in threads]
         ),
