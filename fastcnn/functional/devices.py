@@ -81,6 +81,15 @@ def copied(array: Any) -> Any:
     return given_back(own.copied(own.shape))
 
 
+def contiguous(array: Any) -> Any:
+    """The array, or a copy in C order that its own package makes on its own stream, where it is."""
+    if not is_on_device(array):
+        return array
+    from fastcnn.kernels.cuda import arrays
+
+    return given_back(arrays.device_array(array, "array"))
+
+
 def reshaped(array: Any, shape: tuple[int, ...]) -> Any:
     """The same memory in another shape, where memory allows."""
     if not is_on_device(array):
@@ -149,9 +158,10 @@ def count_right(p: Any, y: Any) -> Any:
 
 
 def taken(array: Any, rows: Any) -> Any:
-    """The rows of an array that an array of int64, where it is too, names."""
+    """The rows of an array that an array of int64 on the host names."""
     if not is_on_device(array):
         return array[rows]
     from fastcnn.kernels.cuda import arrays
 
-    return given_back(arrays.device_array(array, "array").taken(arrays.device_array(rows, "rows")))
+    own = arrays.device_array(array, "array")
+    return given_back(own.taken(own.uploaded(np.ascontiguousarray(rows, np.int64))))

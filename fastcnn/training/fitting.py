@@ -60,7 +60,7 @@ def check_data(network: Sequential, x: Any, y: Any) -> tuple[Array, Array]:
 
 def rows_of(array: Any, numbers: Array) -> Any:
     """The rows of these numbers, gathered where the array is."""
-    return taken(array, to_device(numbers) if is_on_device(array) else numbers)
+    return taken(array, numbers)
 
 
 def batches(images: int, batch_size: int | None) -> Iterator[slice]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.functional.devices import assign, is_on_device
+from fastcnn.functional.devices import assign, contiguous, is_on_device
 from fastcnn.functional.graphs import Repeated, say
 from fastcnn.functional.replay import conditions
 
@@ -46,7 +46,7 @@ class StepGraph:
     def __init__(self, network: Sequential, optimizer: Optimizer, x: Any) -> None:
         self.loss, self.optimizer, self.dtype = network.bound_loss(), optimizer, network.dtype
         self._memory = _memory(optimizer)
-        self._work = Repeated([*network._parameters.values(), *self._memory])
+        self._work = Repeated([*network._parameters.values(), *self._memory], _MOST_BYTES)
         self._x = self._work.room(x.shape, network.dtype)
         outputs = walk(network.layers, x.shape)[-1]
         self._y = self._work.room((len(x), *outputs[1:]), network.dtype)
@@ -74,13 +74,18 @@ class StepGraph:
         )
 
     def _targets(self, y: Any) -> Any:
-        """Targets for `_y`, where they are; ValueError, TypeError as in the plain step."""
+        """Targets for `_y`, where they are; ValueError, TypeError as in the plain step.
+
+        In C order, as x must be, before anything follows their streams: whoever copies them does
+        so there, and a copy that is made later would be read too early.
+        """
         shape = tuple(self._y.shape)
-        return self.loss.placed(self.loss.targets(y, shape, self.dtype), self._y)
+        return contiguous(self.loss.placed(self.loss.targets(y, shape, self.dtype), self._y))
 
     def first(self, network: Sequential, x: Any, y: Any) -> Mapping[str, Figure] | None:
         """Take the step on the arrays that are kept, then write it down; None: only a plain one."""
         optimizer = self.optimizer
+        network.captured = False  # or the gradients would be copied, in the graph too
 
         def step() -> Mapping[str, Figure]:
             z, p = network._forward(self._x, True)
@@ -89,7 +94,7 @@ class StepGraph:
             optimizer.step(network._parameters, network.gradients(), network.backend)
             return figures
 
-        targets = self._targets(y)
+        x, targets = contiguous(x), self._targets(y)
         if tuple(targets.shape) != tuple(self._y.shape):
             return None
         with self._work.after(*filter(is_on_device, (x, targets))):
@@ -101,11 +106,9 @@ class StepGraph:
             optimizer.iterations -= 1  # the same step, once more
             self._figures = figures
             try:
-                if self._work.nbytes > _MOST_BYTES:
-                    self._work.reason = f"its arrays take {self._work.nbytes >> 20} MB"
-                elif len(self._work.moved) != 1:
+                if not self.reason and len(self._work.moved) != 1:
                     self._work.reason = "more than the optimizer's rates comes from the host"
-                else:
+                if not self.reason:
                     self._work.record(step)
             finally:
                 optimizer.iterations = iterations
@@ -116,7 +119,7 @@ class StepGraph:
 
     def again(self, x: Any, y: Any) -> Mapping[str, Figure] | None:
         """The step by its graph; None for targets that only the plain step can judge."""
-        targets = self._targets(y)
+        x, targets = contiguous(x), self._targets(y)
         if tuple(targets.shape) != tuple(self._y.shape):
             return None
         assert self._remains is not None

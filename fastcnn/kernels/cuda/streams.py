@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from fastcnn.kernels.cuda import target
-from fastcnn.kernels.cuda.target import checked, driver
+from fastcnn.kernels.cuda.target import follow
+
+__all__ = ["chosen", "follow", "on_stream"]
 
 _stream: ContextVar[int | None] = ContextVar("fastcnn_cuda_stream", default=None)
 
@@ -27,15 +28,3 @@ def chosen(own: int) -> int:
     stream = _stream.get()
     return own if stream is None else stream
 
-
-def follow(stream: int, other: int) -> None:
-    """Let what is launched on `stream` from now on come after what `other` has been given."""
-    if stream == other or target.simulated():
-        return
-    untimed = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
-    event = checked(*driver.cuEventCreate(untimed))
-    try:
-        checked(*driver.cuEventRecord(event, other))
-        checked(*driver.cuStreamWaitEvent(stream, event, 0))
-    finally:
-        checked(*driver.cuEventDestroy(event))  # once it has happened

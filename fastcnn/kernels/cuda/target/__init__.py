@@ -28,6 +28,7 @@ from fastcnn.kernels.cuda.target.devices import (
     multiprocessors,
 )
 from fastcnn.kernels.cuda.target.launching import Launch, Recorded
+from fastcnn.kernels.cuda.target.ordering import follow
 from fastcnn.kernels.cuda.target.package import (
     Arch,
     CudaUnavailable,
@@ -60,7 +61,7 @@ from fastcnn.kernels.cuda.target.source import (
 __all__ = [
     "Arch", "CudaError", "CudaUnavailable", "Facts", "Helper", "Intrinsic", "Kernel", "Launch",
     "NotRecordable", "Program", "Recorded", "architecture", "cell", "checked", "cuda",
-    "current_device", "driver", "expect_not_recording", "helper", "intrinsic", "is_recording",
-    "kernel", "label", "missing_device", "missing_package", "multiprocessors", "real",
-    "require_device", "require_package", "simulated", "types", "writing_down",
+    "current_device", "driver", "expect_not_recording", "follow", "helper", "intrinsic",
+    "is_recording", "kernel", "label", "missing_device", "missing_package", "multiprocessors",
+    "real", "require_device", "require_package", "simulated", "types", "writing_down",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from fastcnn.kernels.cuda.target.compiled_facts import Facts
 from fastcnn.kernels.cuda.target.compiled_facts import facts as assembled
 from fastcnn.kernels.cuda.target.devices import architecture, checked, current_device
 from fastcnn.kernels.cuda.target.launching import SCALARS, Recorded
+from fastcnn.kernels.cuda.target.ordering import follow
 from fastcnn.kernels.cuda.target.package import Arch, driver, load_cuda, load_types, simulated
 from fastcnn.kernels.cuda.target.recording import written
 from fastcnn.kernels.cuda.target.source import names_type, resolved, settled
@@ -88,7 +89,7 @@ class Program:
     def launch(
         self, stream: int, blocks: tuple[int, ...], threads: int, *arguments: Any, shared: int = 0
     ) -> None:
-        """Run on a stream; returns at once.
+        """Run on a stream, in turn with those that arrays are of; returns at once.
 
         Parameters
         ----------
@@ -99,8 +100,8 @@ class Program:
         threads : int
             Per block, along x.
         *arguments
-            Arrays (anything with `pointer` and, for the simulator, `flat`), None for no array,
-            and numbers.
+            Arrays (anything with `pointer`, `stream` if it has one, and `flat` for the simulator),
+            None for no array, and numbers.
         shared : int
             Bytes of dynamic shared memory per block.
         """
@@ -109,9 +110,17 @@ class Program:
         recorded, tape = Recorded(self, blocks, threads, arguments, shared), written()
         if tape is not None:
             tape.append(recorded)
-            if simulated():
-                return
+            if not simulated():
+                recorded.run(stream)
+            return
+        # Memory is freed, and written again, in the order of the stream that it is of: that one
+        # waits for whatever another does with it.
+        others = {getattr(a, "stream", stream) for a in arguments} - {stream}
+        for other in others:
+            follow(stream, other)
         recorded.run(stream)
+        for other in others:
+            follow(other, stream)
 
     def simulate(
         self, blocks: tuple[int, ...], threads: int, arguments: tuple[Any, ...], shared: int
