@@ -21,6 +21,8 @@ class Repeated:
     ----------
     arrays : iterable of arrays
         What others, too, work on, on streams of their own: they take turns.
+    most : int
+        Bytes that are kept for the next time, at the most.
 
     Attributes
     ----------
@@ -28,17 +30,12 @@ class Repeated:
         Why the operations cannot be repeated; empty if they can.
     """
 
-    def __init__(self, arrays: Iterable[Any]) -> None:
+    def __init__(self, arrays: Iterable[Any], most: int) -> None:
         from fastcnn.kernels.cuda import graphs
 
-        self._work = graphs.Repeated()
+        self._work = graphs.Repeated(most)
         self._streams = set(map(_stream, arrays))
-        self.reason = "nothing has been recorded"
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all that the operations keep for the next time."""
-        return self._work.nbytes
+        self.reason = ""
 
     @property
     def launches(self) -> int:
@@ -47,23 +44,25 @@ class Repeated:
 
     def room(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """An array for operations to start from, to be filled before each of their runs."""
-        from fastcnn.kernels.cuda import memory
+        from fastcnn.kernels.cuda import graphs, memory
 
-        return memory.allocate(shape, np.dtype(dtype), self._work.stream)
+        with graphs.turn():
+            return memory.allocate(shape, np.dtype(dtype), self._work.stream)
 
     def after(self, *arrays: Any) -> AbstractContextManager[None]:
         """A `with` block for `first`, `again` and copies from these arrays, in turn with others."""
         return self._work.after({*self._streams, *map(_stream, arrays)})
 
     def first(self, work: Callable[[], Any]) -> Any:
-        """Do the operations; returns what they return."""
-        return self._work.first(work)
+        """Do the operations; returns what they return. Sets `reason` if they take too much."""
+        found = self._work.first(work)
+        self.reason = self._work.reason
+        return found
 
     def record(self, work: Callable[[], Any]) -> None:
         """Write down, without running them, the operations of `first`; sets `reason`."""
         from fastcnn.kernels.cuda.target import CudaError, NotRecordable
 
-        self.reason = ""
         try:
             self._work.record(work)
         except (CudaError, NotRecordable) as error:

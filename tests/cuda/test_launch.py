@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_an_arena_gives_the_same_arrays_again(monkeypatch):
 
     monkeypatch.setattr(memory, "_new", new)
     monkeypatch.setattr(target, "require_device", lambda: None)
-    arena, f4 = memory.Arena(), np.dtype("f4")
+    arena, f4 = memory.Arena(1000), np.dtype("f4")
     rounds = []
     for _ in range(2):
         with arena.replaying():
@@ -100,6 +101,39 @@ def test_an_arena_gives_the_same_arrays_again(monkeypatch):
     with arena.replaying(), pytest.raises(RuntimeError, match="a replayed step allocates"):
         memory.allocate((9,), f4, 0)
     assert memory.allocate((2,), f4, 0) is made[3]
+
+
+def test_an_arena_beyond_its_limit_keeps_nothing(monkeypatch):
+    """What a step would take is then what it holds at a time, as without an arena."""
+    alive = weakref.WeakSet()
+
+    class Made(np.ndarray):
+        __hash__ = object.__hash__
+
+    def new(shape, dtype, stream):
+        made = np.empty(shape, dtype).view(Made)
+        alive.add(made)
+        return made
+
+    written = []
+    monkeypatch.setattr(memory, "_new", new)
+    monkeypatch.setattr(memory, "write", lambda array, values, stream: written.append(values))
+    monkeypatch.setattr(target, "require_device", lambda: None)
+    arena, f4 = memory.Arena(100), np.dtype("f4")
+    rate = np.ones(1, f4)
+    for _ in range(2):
+        with arena.replaying():
+            memory.placed(rate, 0)
+            most = 0
+            for _ in range(20):
+                memory.allocate((10,), f4, 0)
+                most = max(most, len(alive))
+            memory.placed(rate, 0)
+        assert arena.reason == "its arrays take more than 0 MB"
+        assert arena.moved == []
+        assert len(alive) == 0
+    assert most == 1
+    assert len(written) == 4  # never thought to be there already
 
 
 @needs_extra

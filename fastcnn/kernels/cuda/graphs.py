@@ -14,9 +14,11 @@ graph would hold.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
+from threading import RLock
 from typing import Any
 
 from fastcnn.kernels.cuda import memory, target
@@ -37,6 +39,31 @@ def _stream(device: int) -> int:
 def stream() -> int:
     """The address of the stream on which graphs are recorded and run, on the current device."""
     return 0 if target.simulated() else _stream(int(target.current_device()))
+
+
+# By device: held by the thread that works on `stream`.
+_turns: dict[int, Any] = {}
+
+
+def turn() -> AbstractContextManager[Any]:
+    """To be held while work is given to `stream`.
+
+    While one thread captures, what another gives to the stream would be captured along with it.
+    """
+    device = 0 if target.simulated() else int(target.current_device())
+    return _turns.setdefault(device, RLock())
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector still: what others free when it runs may break a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Graph:
@@ -102,14 +129,15 @@ def recording() -> Iterator[Graph]:
         Something was done that a graph cannot hold. The stream is as before.
     """
     graph = Graph()
-    graph._begin()
-    try:
-        with on_stream(graph.stream), target.writing_down(graph.launches):
+    # Memory that is dropped until the end is freed afterwards (memory.Memory).
+    with turn(), _uncollected(), on_stream(graph.stream), target.writing_down(graph.launches):
+        graph._begin()
+        try:
             yield graph
-    except BaseException:
-        graph._abandon()
-        raise
-    graph._end()
+        except BaseException:
+            graph._abandon()
+            raise
+        graph._end()
     if not graph.launches:
         raise NotRecordable("nothing was launched")
 
@@ -120,6 +148,11 @@ class Repeated:
     Whatever the work allocates it gets again each time, at the same addresses. Numbers that the
     host gives it are written anew before each launch, or stay as they were.
 
+    Parameters
+    ----------
+    most : int
+        Bytes that may be kept for it.
+
     Attributes
     ----------
     stream : int
@@ -128,15 +161,15 @@ class Repeated:
         From `record` on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.stream = stream()
-        self._arena = memory.Arena()
+        self._arena = memory.Arena(most)
         self.graph: Graph | None = None
 
     @property
-    def nbytes(self) -> int:
-        """Of all that the work has allocated."""
-        return self._arena.nbytes
+    def reason(self) -> str:
+        """Why the work cannot be repeated, once it has been done; empty if it can."""
+        return self._arena.reason
 
     def first(self, work: Callable[[], Any]) -> Any:
         """Do the work: compiles and allocates what it needs. Returns what it returns."""
@@ -156,11 +189,17 @@ class Repeated:
 
     @contextmanager
     def after(self, others: Iterable[int]) -> Iterator[None]:
-        """Within a `with` block work on the stream, in turn with what other streams are given."""
+        """Within a `with` block work on the stream, in turn with what other streams are given.
+
+        Other threads wait until it is left.
+        """
         others = set(others)
-        for other in others:
-            follow(self.stream, other)
-        with on_stream(self.stream):
-            yield
-        for other in others:
-            follow(other, self.stream)
+        with turn():
+            for other in others:
+                follow(self.stream, other)
+            try:
+                with on_stream(self.stream):
+                    yield
+            finally:
+                for other in others:
+                    follow(other, self.stream)

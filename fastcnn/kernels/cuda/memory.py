@@ -82,22 +82,33 @@ class Arena:
 
     Numbers that the host moves to the device within it are kept likewise, equal ones once.
 
+    Parameters
+    ----------
+    most : int
+        Bytes that are kept. As soon as a sequence takes more nothing of it is: the memory that it
+        needs is then what it holds at a time, and not the sum of all that it ever makes.
+
     Attributes
     ----------
     moved : list of arrays
         Where these numbers are. Later runs write nothing there: whoever repeats the sequence does.
+    reason : str
+        Why nothing is kept, so that the sequence cannot be repeated; empty if it can.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most, self._nbytes = most, 0
         self._kept: list[Any] = []
         self._next = 0
         self._runs = 0
         self._contents: dict[Any, Any] = {}
         self.moved: list[Any] = []
+        self.reason = ""
 
-    @property
-    def nbytes(self) -> int:
-        return sum(prod(array.shape) * array.dtype.itemsize for array in self._kept)
+    def _drop(self) -> None:
+        self.reason = f"its arrays take more than {self._most >> 20} MB"
+        for kept in (self._kept, self._contents, self.moved):
+            kept.clear()
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -114,6 +125,12 @@ class Arena:
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any], stream: int) -> Any:
         """The next array; NotRecordable if the sequence is not that of the first run."""
         if self._next == len(self._kept):
+            self._nbytes += prod(shape) * dtype.itemsize
+            if self._nbytes > self._most and not self.reason:
+                self._drop()
+        if self.reason:
+            return _new(shape, dtype, stream)
+        if self._next == len(self._kept):
             self._kept.append(_new(shape, dtype, stream))
         array = self._kept[self._next]
         self._next += 1
@@ -125,12 +142,16 @@ class Arena:
     def place(self, values: np.ndarray, stream: int) -> Any:
         """An array of host values: written in the first run, as it is in all others."""
         key = values.dtype.str, values.shape, values.tobytes()
-        if key not in self._contents:
-            array = self._contents[key] = self.take(values.shape, values.dtype, stream)
+        if key in self._contents:
+            return self._contents[key]
+        array = self.take(values.shape, values.dtype, stream)
+        if self._runs == 1 or self.reason:
+            write(array, values, stream)
+        if not self.reason:
+            self._contents[key] = array
             if self._runs == 1:
-                write(array, values, stream)
                 self.moved.append(array)
-        return self._contents[key]
+        return array
 
 
 _arena: ContextVar[Arena | None] = ContextVar("fastcnn_arena", default=None)

@@ -57,6 +57,7 @@ def _parts(operation: str, g: Conv2dGeometry, chunks: Chunks) -> tuple[Columns, 
 
 def _upload(tables: Iterable[np.ndarray], stream: int) -> list[DeviceArray]:
     """Tables on the device, to be kept: allocated aside of whatever reuses memory around us."""
+    target.expect_not_recording("making tables")  # which a fresh context would not know of
     return [Context().run(to_device, np.ascontiguousarray(t).reshape(-1), stream) for t in tables]
 
 

@@ -89,6 +89,8 @@ assert not one.captured
 one._step(x[:3], rows[:3])
 assert one.captured
 assert len(made(one)) == 2
+# of the same launches: no copy of a gradient, which only whoever asks for it gets
+assert [g.launches for g in made(one)] == [len(launches)] * 2, [g.launches for g in made(one)]
 for wrong in (np.array([0, 7]), np.array([[2.0, 0], [0, 0]], np.float32), rows[:3]):
     try:
         one.train_on_batch(x[:2], wrong)
