@@ -69,3 +69,13 @@ def quick(threads: tuple[int, ...], peers: tuple[str, ...]) -> Settings:
         deadline=100.0,
         limits_every=40.0,
     )
+
+
+def check_precision(device: str, dtype: str, precision: str) -> None:
+    """ValueError for a precision that not all sides would compute in, and be judged by."""
+    if device == "cpu" and precision != "float32":
+        raise ValueError(
+            f"precision {precision!r} is for --device cuda: processors compute in the arrays' type"
+        )
+    if dtype != "float32" and precision not in ("ieee", "float32"):
+        raise ValueError(f"precision {precision!r} is for arrays of float32, not of {dtype}")

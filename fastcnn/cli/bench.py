@@ -28,7 +28,7 @@ from fastcnn.benchmark.comparison import compare
 from fastcnn.benchmark.operations import words
 from fastcnn.benchmark.processes import cores_for
 from fastcnn.benchmark.runner import Run, check_peers
-from fastcnn.benchmark.settings import Settings, quick
+from fastcnn.benchmark.settings import Settings, check_precision, quick
 from fastcnn.benchmark.sides import PEERS, installed
 from fastcnn.cli.options import DTYPES, counts, names, output_file, positive_seconds, problems
 from fastcnn.cli.progress import Progress
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=counts, metavar="NUMBERS", help="such as 1,2 (all cores)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
     add("--precision", choices=PRECISIONS, default="float32",
-        help="of all sides on a GPU (float32): PyTorch takes TF32 only with tf32")  # fmt: skip
+        help="of all sides on a GPU (float32), others than it there alone")  # fmt: skip
     add("--dtype", choices=DTYPES, default="float32")
     add("--turn", type=positive_seconds, metavar="SECONDS",
         help="of calls, per side and round (0.05): with less, sooner done and noisier")  # fmt: skip
@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
+    check_precision(arguments.device, arguments.dtype, arguments.precision)
     peers = installed(arguments.device) if arguments.peers is None else arguments.peers
     chosen = check_peers([peer for peer in peers if peer != "none"], arguments.device)
     threads = tuple(arguments.threads or [fastcnn.get_num_threads()])

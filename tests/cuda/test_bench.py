@@ -76,6 +76,25 @@ def test_rounded_factors_are_judged_as_such():
     assert judging.allowed(CONV, "float32") == judging.allowed(CONV, "ieee") == 1e-5
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--precision", "bf16"], "precision 'bf16' is for --device cuda"),
+        (["--precision", "ieee"], "precision 'ieee' is for --device cuda"),
+        (
+            ["--device", "cuda", "--dtype", "float64", "--precision", "bf16"],
+            "precision 'bf16' is for arrays of float32, not of float64",
+        ),
+    ],
+)
+def test_a_precision_that_some_side_would_not_compute_in_is_refused(options, said, capsys):
+    """Its judge would be more generous than what is computed, or PyTorch round what we do not."""
+    assert main(["bench", "--peers", "none", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"fastcnn bench: {said}")
+    assert error.count("\n") == 1
+
+
 class Events:
     """A driver with two events, 5 ms apart."""
 
