@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=counts, metavar="NUMBERS", help="such as 1,2 (all cores)")
     add("--device", choices=("cpu", "cuda"), default="cpu", help="where (cpu)")
     add("--precision", choices=PRECISIONS, default="float32",
-        help="of all sides on a GPU (float32), others than it there alone")  # fmt: skip
+        help="of all sides on a GPU (float32): PyTorch takes TF32 only with tf32")  # fmt: skip
     add("--dtype", choices=DTYPES, default="float32")
     add("--turn", type=positive_seconds, metavar="SECONDS",
         help="of calls, per side and round (0.05): with less, sooner done and noisier")  # fmt: skip

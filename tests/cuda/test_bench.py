@@ -9,6 +9,7 @@ from fastcnn.benchmark import judging, sides
 from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.processes import ProcessWorker
 from fastcnn.benchmark.runner import check_peers
+from fastcnn.benchmark.sides.prepared import back_to_back
 from fastcnn.cli import main
 from fastcnn.kernels.cuda import target, timing
 from fastcnn.verification.problems import find
@@ -110,13 +111,44 @@ class Events:
         return call
 
 
+class Result:
+    """Says when it is let go."""
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def __del__(self):
+        self.calls.append("let go")
+
+
 def test_time_is_between_two_events_of_the_stream(monkeypatch):
     driver = Events()
     monkeypatch.setattr(target.driver, "_find", lambda: driver)
     monkeypatch.setattr(target, "simulated", lambda: False)
-    found = timing.seconds(lambda: driver.calls.append("work"), 9)
+
+    def call(number):
+        driver.calls.append(f"work {number}")
+        return Result(driver.calls)
+
+    found = timing.seconds(call, 2, 9)
     assert np.isclose(found, 5e-3)
     assert driver.calls[2:] == [
-        ("cuEventRecord", 1, 9), "work", ("cuEventRecord", 2, 9), ("cuEventSynchronize", 2),
-        ("cuEventElapsedTime", 1, 2), ("cuEventDestroy", 1), ("cuEventDestroy", 2),
+        ("cuEventRecord", 1, 9), "work 0", "work 1", "let go", ("cuEventRecord", 2, 9),
+        ("cuEventSynchronize", 2), "let go", ("cuEventElapsedTime", 1, 2), ("cuEventDestroy", 1),
+        ("cuEventDestroy", 2),
     ]  # fmt: skip
+
+
+def test_short_calls_are_timed_back_to_back():
+    """As many as take milliseconds: around one alone, events would time the host."""
+    asked = []
+
+    def timed(number, calls):
+        asked.append((number, calls))
+        return calls * 1e-4
+
+    seconds = back_to_back(timed)
+    assert np.isclose([seconds(0), seconds(1)], 1e-4).all()
+    assert asked == [(0, 1), (0, 25), (1, 25)]
+    assert np.isclose(back_to_back(lambda number, calls: 1.0)(0), 1.0)
+    assert np.isclose(back_to_back(lambda number, calls: calls * 1e-9)(0), 1e-9)

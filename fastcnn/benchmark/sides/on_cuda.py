@@ -5,7 +5,6 @@ Arrays are moved before anything is timed, and only results that are checked com
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from fastcnn import functional
 from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.operations import Arrays
 from fastcnn.benchmark.sides.fast import pinned
-from fastcnn.benchmark.sides.prepared import Prepared, Unsupported
+from fastcnn.benchmark.sides.prepared import Prepared, Unsupported, back_to_back
 from fastcnn.functional.devices import assign
 from fastcnn.kernels.cuda import rates, target, timing
 from fastcnn.kernels.selection import ON_CUDA, Implementation, Problem, choose
@@ -60,7 +59,7 @@ def _on_the_host(results: dict[str, Any]) -> Arrays:
     return {name: np.asarray(fastcnn.to_host(result)) for name, result in results.items()}
 
 
-def _ready(launch: Any, answer: Any, change: Any, precision: str) -> Prepared:
+def _ready(launch: Any, answer: Any, change: Any, sets: int, precision: str) -> Prepared:
     """A side from what launches it: waited for when it is run, timed by events."""
 
     def run(number: int) -> None:
@@ -68,15 +67,15 @@ def _ready(launch: Any, answer: Any, change: Any, precision: str) -> Prepared:
             launch(number)
         timing.wait()
 
-    def seconds(number: int) -> float:
+    def timed(number: int, calls: int) -> float:
         with fastcnn.precision(precision):
-            return timing.seconds(partial(launch, number))
+            return timing.seconds(lambda i: launch((number + i) % sets), calls)
 
     def answered(number: int) -> Arrays:
         with fastcnn.precision(precision):
             return _on_the_host(answer(number))
 
-    return Prepared(run, answered, change, seconds=seconds)
+    return Prepared(run, answered, change, seconds=back_to_back(timed))
 
 
 def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precision: str) -> Prepared:
@@ -89,6 +88,7 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precisio
             lambda number: network._step(moved[number]["x"], moved[number]["y"]),
             lambda number: measured.call(network, problem, moved[number]),
             lambda: None,
+            len(sets),
             precision,
         )
     where = _problem(case, precision)
@@ -108,7 +108,7 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precisio
     def launch(number: int) -> Arrays:
         return measured.call(ops, problem, moved[number])
 
-    prepared = _ready(launch, launch, change, precision)
+    prepared = _ready(launch, launch, change, len(sets), precision)
     prepared.algorithm = implementation.name
     prepared.workspace = implementation.workspace(where)
     return prepared

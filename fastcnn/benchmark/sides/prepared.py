@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,8 @@ class Prepared:
     launch : callable or None
         As `run`, without waiting for the result, where that makes a difference.
     seconds : callable or None
-        (number of an input set) -> how long `run` takes by the clock of a device; None where the
-        host's clock tells.
+        (number of an input set) -> how long one call takes by the clock of a device; None where
+        the host's clock tells.
     """
 
     run: Callable[[int], Any]
@@ -73,3 +74,32 @@ def with_network(case: Case, sets: list[Arrays], backend: str) -> Prepared:
         return case.measured.call(network, case.problem, sets[number])
 
     return Prepared(run, answer, lambda: None)
+
+
+# Seconds between two events at the least, and calls at the most: by far more than the time from the
+# first event to the first launch, which is the host's.
+_LEAST = 2e-3
+_MOST_CALLS = 1000
+
+
+def back_to_back(timed: Callable[[int, int], float]) -> Callable[[int], float]:
+    """`Prepared.seconds` from what times some calls, one after the other, by a device's clock.
+
+    Parameters
+    ----------
+    timed : callable
+        (number of the first input set, calls) -> seconds of all of them.
+    """
+    calls = 1
+
+    def seconds(number: int) -> float:
+        nonlocal calls
+        while True:
+            found = timed(number, calls)
+            if found >= _LEAST or calls == _MOST_CALLS:
+                return found / calls
+            # a quarter more than would do, as later calls are faster than the first
+            wanted = ceil(1.25 * calls * _LEAST / max(found, 1e-9))
+            calls = min(max(wanted, calls + 1), _MOST_CALLS)
+
+    return seconds

@@ -14,7 +14,7 @@ import torch
 from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.operations import Arrays
 from fastcnn.benchmark.sides import pytorch
-from fastcnn.benchmark.sides.prepared import Prepared, Unsupported
+from fastcnn.benchmark.sides.prepared import Prepared, Unsupported, back_to_back
 
 
 def variants(case: Case, precision: str) -> list[str]:
@@ -50,10 +50,12 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precisio
         launch(number)
         torch.cuda.synchronize()
 
-    def seconds(number: int) -> float:
+    def timed(number: int, calls: int) -> float:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        result: Any = None
         start.record()
-        result: Any = launch(number)
+        for i in range(calls):
+            result = launch((number + i) % len(sets))
         end.record()
         end.synchronize()
         del result
@@ -63,4 +65,4 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precisio
         prepared.change()
         torch.cuda.synchronize()
 
-    return Prepared(run, prepared.answer, change, seconds=seconds)
+    return Prepared(run, prepared.answer, change, seconds=back_to_back(timed))
