@@ -257,6 +257,12 @@ def test_memory_dropped_while_a_capture_ends_is_freed_after_it(notebook, monkeyp
     memory._unfreed.clear()
 
 
+def test_memory_that_is_done_with_can_be_given_back(notebook, monkeypatch):
+    monkeypatch.setattr(memory, "_pool", lambda device: f"pool {device}")
+    memory.trim()
+    assert notebook.calls == [("cuCtxSynchronize",), ("cuMemPoolTrimTo", "pool 0", 0)]
+
+
 def test_no_garbage_is_collected_within_a_capture(notebook):
     assert gc.isenabled()
     with graphs.recording():

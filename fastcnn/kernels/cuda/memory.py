@@ -204,3 +204,11 @@ def read(pointer: int, values: np.ndarray, stream: int) -> None:
     if values.nbytes:
         checked(*driver.cuMemcpyDtoHAsync(values.ctypes.data, pointer, values.nbytes, stream))
         checked(*driver.cuStreamSynchronize(stream))
+
+
+def trim() -> None:
+    """Give memory that nobody uses any more from the pool back to the driver; waits for it."""
+    if not target.simulated():
+        device = int(target.current_device())
+        checked(*driver.cuCtxSynchronize())
+        checked(*driver.cuMemPoolTrimTo(_pool(device), 0))

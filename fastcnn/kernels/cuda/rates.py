@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.kernels.cuda import elements, target, timing
+from fastcnn.kernels.cuda import elements, memory, target, timing
 from fastcnn.kernels.cuda.arrays import DeviceArray, to_device
 from fastcnn.kernels.cuda.indices import element, threads
 from fastcnn.kernels.cuda.ptx import as_word, multiply_bf16, multiply_tf32
@@ -106,4 +106,7 @@ def copied() -> float:
     size = 64 if target.simulated() else _COPIED
     x = to_device(np.zeros(size // 4, np.float32))
     y: DeviceArray = x.empty(x.shape, x.dtype)
-    return 2 * size / timing.least_seconds(lambda: elements.copy(x, y), _RUNS, x.stream)
+    seconds = timing.least_seconds(lambda: elements.copy(x, y), _RUNS, x.stream)
+    del x, y
+    memory.trim()
+    return 2 * size / seconds
