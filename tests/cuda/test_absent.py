@@ -1,5 +1,7 @@
 """What is said where something is missing, and that the CPU side needs none of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,21 @@ def test_without_a_driver_every_entry_says_so(entry):
         pytest.skip("there is a GPU here")
     with pytest.raises(fastcnn.CudaUnavailable, match=r"^the CUDA package is installed, but"):
         ENTRIES[entry]()
+
+
+@pytest.mark.parametrize(("version", "usable"), [(12080, False), (13000, True), (13010, True)])
+def test_a_driver_that_is_too_old_says_so(version, usable, monkeypatch):
+    monkeypatch.setattr(package, "missing_package", lambda: None)
+    monkeypatch.setattr(package, "cuda", SimpleNamespace(gpus=["one"]))
+    asked = SimpleNamespace(cuDriverGetVersion=lambda: (0, version))
+    monkeypatch.setattr(package.driver, "_find", lambda: asked)
+    found = package.missing_device.__wrapped__()
+    if usable:
+        assert found is None
+    else:
+        assert found.startswith(
+            "the NVIDIA driver is of CUDA 12.8, and kernels are compiled for CUDA 13.0: install"
+        )
 
 
 def test_the_cpu_side_imports_nothing_of_cuda():

@@ -11,6 +11,8 @@ from typing import Any
 
 INSTALL = "pip install 'fastcnn[cuda]'"
 Arch = tuple[int, int] | tuple[int, int, str]  # (9, 0), or (9, 0, "a") for all of an H100
+# The oldest driver that takes the machine code of the toolkit that the extra installs, CUDA 13.
+LEAST_DRIVER = 13000
 
 
 class CudaUnavailable(RuntimeError):
@@ -42,7 +44,16 @@ def missing_device() -> str | None:
             "the CUDA package is installed, but there is no usable NVIDIA driver "
             f"({' '.join(str(error).split())}): install the driver, or use NumPy arrays"
         )
-    return None if count else "the CUDA driver finds no GPU: use NumPy arrays"
+    if not count:
+        return "the CUDA driver finds no GPU: use NumPy arrays"
+    status, version = driver.cuDriverGetVersion()
+    if not int(status) and version < LEAST_DRIVER:
+        had, least = (f"{v // 1000}.{v % 1000 // 10}" for v in (version, LEAST_DRIVER))
+        return (
+            f"the NVIDIA driver is of CUDA {had}, and kernels are compiled for CUDA {least}: "
+            "install a driver of 580 or later, or use NumPy arrays"
+        )
+    return None
 
 
 def require_package() -> None:
