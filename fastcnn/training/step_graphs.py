@@ -4,7 +4,8 @@ In a small network a kernel takes a few microseconds, and launching it from Pyth
 much. A graph holds all launches of a step, from the batch to the optimizer's update of every
 parameter, with the addresses of one set of arrays. A step then copies the batch in, writes the
 optimizer's rates, and makes one call of the driver. Its bits are those of the plain step, and
-nothing of it waits: losses and accuracies are copied aside on the GPU.
+nothing of it waits for the GPU: losses and accuracies are copied aside there. (A NumPy batch is
+pageable memory, which the driver has read before the call returns.)
 
 The first step of a shape is plain: it compiles kernels and makes the optimizer's memory. The second
 computes on the graph's arrays and is then written down; all further ones are repeated. What cannot
