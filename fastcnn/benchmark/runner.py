@@ -128,7 +128,8 @@ class Run:
         Raises
         ------
         WorkerError
-            fastcnn's own process died, or the judge's. A peer's death is a fact about the peer.
+            fastcnn's own process died, or the judge's. A peer's death is a fact about the peer; on a
+            GPU, where an error in one kernel ends all work of a process, ours is about the side.
         """
         results, estimates = self.results, [case_seconds(c, self.settings) for c in self.cases]
         total, done = run_seconds(self.cases, self.settings), 0.0
@@ -211,6 +212,8 @@ class Run:
         """Prepare, check and warm a side; False, with the reason in its facts, if it has to go."""
         try:
             side.facts |= side.worker.ask("prepare", side.name)
+            if str(side.facts.get("failed", "")).startswith("CudaError"):
+                self._broke(side, WorkerError(side.facts["failed"]))
             if "reason" in side.facts or "failed" in side.facts:
                 return False
             side.facts |= side.worker.ask("check", side.name, file)
@@ -218,7 +221,7 @@ class Run:
                 return False
             side.facts |= side.worker.ask("warm", side.name)
         except WorkerError as error:
-            if side.ours:
+            if self._must_not_break(side):
                 raise
             self._broke(side, error)
             return False
@@ -242,18 +245,22 @@ class Run:
                     side.running = False
 
     def _turn(self, side: Side) -> bool:
-        """One turn; False if a peer's process broke down in it."""
+        """One turn; False if a process broke down in it that may."""
         try:
             side.take_turn(self.settings.seconds)
         except WorkerError as error:
-            if side.ours:
+            if self._must_not_break(side):
                 raise
             self._broke(side, error)
             return False
         return True
 
+    def _must_not_break(self, side: Side) -> bool:
+        """Whether the run ends with the process of a side."""
+        return side.ours and self.settings.device != "cuda"
+
     def _broke(self, side: Side, error: WorkerError) -> None:
-        """A peer's process raised or died: it is started anew for the next case."""
+        """A process raised or died: it is started anew for the next case."""
         side.facts["failed"] = str(error).strip().splitlines()[-1]
         side.rounds.clear()
         side.running = False
@@ -271,7 +278,8 @@ class Run:
 
     def _hopeless(self, side: Side, ours: Side) -> bool:
         """Whether it has had its time and was more than twice as slow in every round."""
-        if len(side.rounds) < _LEAST_ROUNDS or side.spent < self.settings.patience:
+        early = len(side.rounds) < _LEAST_ROUNDS or side.spent < self.settings.patience
+        if early or not ours.rounds:
             return False
         return all(p > 2 * o for o, p in zip(ours.rounds, side.rounds, strict=False))
 

@@ -2,9 +2,10 @@
 
     python -m fastcnn.verification.cuda_check --json cuda.json
 
-runs, in this order, and goes on where one part fails: the device's own facts, with its measured
-rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick suites, and
-over products in TF32, f16 and bf16; the tests marked `cuda`, if the repository is at hand;
+runs, each part and precision in a process of its own, as an illegal address ends all work of a
+process, and goes on where one fails or takes more than half an hour: the device's own facts, with
+its measured rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick
+suites, and over products in TF32, f16 and bf16; the tests marked `cuda`, if the repository is at hand;
 compute-sanitizer's memcheck and racecheck over small problems; and `fastcnn bench --device cuda` in
 float32, TF32 and bf16, beside PyTorch (cuDNN in benchmark mode, the same numerics) if it is
 installed.
@@ -17,19 +18,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fastcnn
 from fastcnn.benchmark import sides
 from fastcnn.benchmark.cases import Case, cases
 from fastcnn.benchmark.networks import NetworkProblem
-from fastcnn.benchmark.processes import LocalWorker, ProcessWorker
-from fastcnn.benchmark.runner import measure
+from fastcnn.benchmark.processes import LocalWorker, ProcessWorker, WorkerError
+from fastcnn.benchmark.runner import MakeWorker, Run
 from fastcnn.benchmark.settings import Settings
 from fastcnn.kernels.cuda import target
 from fastcnn.verification.compare import QUICK, compare
@@ -60,8 +66,12 @@ _PRODUCTS = [
     "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "dense", "dense_input_grad",
     "dense_weight_grad",
 ]  # fmt: skip
+# Precisions whose products are timed.
+_TIMED = ("float32", "tf32", "bf16")
 # Seconds after which no further case is begun, of each precision's.
 _DEADLINE = 300.0
+# Seconds after which a process is ended: several times what any should take.
+_MOST_SECONDS = 1800.0
 
 
 def device() -> dict[str, Any]:
@@ -86,22 +96,39 @@ def compared(rehearse: bool) -> dict[str, Any]:
     return report.to_dict()
 
 
-def compared_rounded(rehearse: bool) -> dict[str, Any]:
-    """`fastcnn compare --device cuda --precision ...` for each that rounds what it multiplies."""
-    found = {}
-    for precision in _ROUNDED[:1] if rehearse else _ROUNDED:
-        asked: dict[str, Any] = {"problems": _TINY[:1]} if rehearse else {"suites": QUICK}
-        report = compare(
-            _PRODUCTS, dtypes=["float32"], cases=50, device="cuda", precision=precision, **asked
-        )
-        found[precision] = report.to_dict()
+def compared_rounded(precision: str, rehearse: bool) -> dict[str, Any]:
+    """`fastcnn compare --device cuda --precision ...` of one that rounds what it multiplies."""
+    asked: dict[str, Any] = {"problems": _TINY[:1]} if rehearse else {"suites": QUICK}
+    report = compare(
+        _PRODUCTS, dtypes=["float32"], cases=50, device="cuda", precision=precision, **asked
+    )
+    return report.to_dict()
+
+
+def _run(command: list[str], seconds: float = _MOST_SECONDS) -> dict[str, Any]:
+    """What a command printed, and its status: that of its end by a signal after so long."""
+    root = str(Path(__file__).parents[2])  # the package, wherever this was started
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,  # so that what it has started ends with it
+    )  # fmt: skip
+    late = ""
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        late = f"ended after {seconds:.0f} seconds"
+        os.killpg(process.pid, signal.SIGKILL)
+        output, errors = process.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    status = process.returncode
+    found: dict[str, Any] = {"command": command, "status": status, "output": output[-4000:]}
+    if status:
+        found["errors"] = f"{errors[-4000:]}{late}"
     return found
-
-
-def _run(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = {"command": command, "status": done.returncode, "output": done.stdout[-4000:]}
-    return found if done.returncode == 0 else {**found, "errors": done.stderr[-4000:]}
 
 
 def tests() -> dict[str, Any]:
@@ -139,19 +166,45 @@ def _wanted(rehearse: bool) -> list[Case]:
     return cases([], _OPERATIONS, layers) + [Case("train_step", net) for net in _NETWORKS]
 
 
-def timed(rehearse: bool) -> dict[str, Any]:
-    """`fastcnn bench --device cuda` in each precision that is worth comparing: its JSON."""
-    found = {}
-    for precision in ("float32", "tf32", "bf16"):
-        if rehearse:
-            once = Settings(rounds=1, most_rounds=1, seconds=1e-6, pause=0.0, implementations=False,
+def timed(precision: str, rehearse: bool) -> dict[str, Any]:
+    """`fastcnn bench --device cuda` in one precision: its JSON, with why it broke off if it did."""
+    if rehearse:
+        settings = Settings(rounds=1, most_rounds=1, seconds=1e-6, pause=0.0, implementations=False,
                             device="cuda", precision=precision)  # fmt: skip
-            found[precision] = measure(_wanted(True), once, make_worker=LocalWorker).to_dict()
-            continue
+    else:
         peers = tuple(sides.installed("cuda"))
         settings = Settings((1,), peers, device="cuda", precision=precision, deadline=_DEADLINE)
-        found[precision] = measure(_wanted(False), settings, make_worker=ProcessWorker).to_dict()
-    return found
+    make_worker: MakeWorker = LocalWorker if rehearse else ProcessWorker
+    failed: dict[str, str] = {}
+    with Run(_wanted(rehearse), settings, make_worker=make_worker) as run:
+        try:
+            run.execute()
+        except WorkerError as error:
+            failed = {"failed": str(error).strip().splitlines()[-1]}
+    return run.results.to_dict() | failed
+
+
+# What runs in a process of its own; whether it is a rehearsal -> what the report says.
+_PARTS: dict[str, Callable[[bool], dict[str, Any]]] = {
+    "device": lambda rehearse: device(),
+    "compare": compared,
+    **{f"compare {precision}": partial(compared_rounded, precision) for precision in _ROUNDED},
+    **{f"bench {precision}": partial(timed, precision) for precision in _TIMED},
+}
+
+
+def _apart(name: str, rehearse: bool) -> Any:
+    """A part, done by this same command in a process of its own; or why there is nothing."""
+    print(name, flush=True)
+    with TemporaryDirectory(prefix="fastcnn-check-") as folder:
+        file = Path(folder) / "part.json"
+        command = [sys.executable, "-m", "fastcnn.verification.cuda_check"]
+        options = ["--part", name, "--json", str(file), *["--rehearse"] * rehearse]
+        done = _run([*command, *options])
+        if done["status"]:
+            said = done["errors"].strip().splitlines() or [""]
+            return {"failed": f"status {done['status']}: {said[-1]}"}
+        return json.loads(file.read_text())
 
 
 def check(rehearse: bool = False) -> dict[str, Any]:
@@ -163,39 +216,34 @@ def check(rehearse: bool = False) -> dict[str, Any]:
         On tiny problems: what the simulator can do.
     """
     target.require_device()
-    parts: dict[str, Callable[[], Any]] = {
-        "device": device,
-        "compare": lambda: compared(rehearse),
-        "compare_rounded": lambda: compared_rounded(rehearse),
-        "tests": tests,
-        "sanitizer": lambda: sanitized(rehearse),
-        "bench": lambda: timed(rehearse),
+    rounded = _ROUNDED[:1] if rehearse else _ROUNDED
+    return {
+        "fastcnn": fastcnn.__version__,
+        "rehearsal": rehearse,
+        "device": _apart("device", rehearse),
+        "compare": _apart("compare", rehearse),
+        "compare_rounded": {p: _apart(f"compare {p}", rehearse) for p in rounded},
+        "tests": tests(),
+        "sanitizer": sanitized(rehearse),
+        "bench": {p: _apart(f"bench {p}", rehearse) for p in _TIMED},
     }
-    results: dict[str, Any] = {"fastcnn": fastcnn.__version__, "rehearsal": rehearse}
-    for name, part in parts.items():
-        print(name, flush=True)
-        try:
-            results[name] = part()
-        except Exception as error:  # the other parts are worth having all the same
-            results[name] = {"failed": f"{type(error).__name__}: {error}"}
-    return results
 
 
 def failures(results: dict[str, Any]) -> Iterator[str]:
     """What went wrong, a line for each: parts that broke off, and results that were not right."""
-    for name, part in results.items():
+    parts = dict(results)
+    for name, kept in (("compare", "compare_rounded"), ("bench", "bench")):
+        parts |= {f"{name}, {precision}": part for precision, part in results[kept].items()}
+    for name, part in parts.items():
         if isinstance(part, dict) and "failed" in part:
             yield f"{name}: {part['failed']}"
-    if results["compare"].get("pass") is False:
-        yield "compare: an implementation differs from the reference"
-    for precision, report in results["compare_rounded"].items():
-        if isinstance(report, dict) and not report["pass"]:
-            yield f"compare, {precision}: an implementation differs from the reference"
+        if isinstance(part, dict) and part.get("pass") is False:
+            yield f"{name}: an implementation differs from the reference"
     for name, done in {"tests": results["tests"], **results["sanitizer"]}.items():
         if isinstance(done, dict) and done.get("status"):
             yield f"{name}: status {done['status']}"
     for precision, content in results["bench"].items():
-        for row in content["rows"] if isinstance(content, dict) else ():
+        for row in content.get("rows", ()):
             if row["library"] == "fastcnn" and row["status"] in ("wrong", "failed"):
                 yield f"bench, {precision}: {row['operation']} {row['problem']}: {row['reason']}"
 
@@ -207,8 +255,15 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, default=Path("cuda.json"), help="where to write")
     parser.add_argument("--rehearse", action="store_true", help="tiny problems alone")
+    parser.add_argument("--part", choices=_PARTS, help="only this, within this process")
     arguments = parser.parse_args()
+    if target.simulated():
+        sys.setswitchinterval(1e-5)  # its threads are Python's, and wait for each other by polling
     try:
+        if arguments.part:
+            found = _PARTS[arguments.part](arguments.rehearse)
+            arguments.json.write_text(json.dumps(found, default=str))
+            return 0
         results = check(arguments.rehearse)
     except fastcnn.CudaUnavailable as error:
         print(error, file=sys.stderr)

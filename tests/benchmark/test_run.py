@@ -163,6 +163,17 @@ def test_our_own_process_must_not_break_down():
         recorded((), {}, broken=("fastcnn",))
 
 
+def test_on_a_gpu_our_process_is_started_anew_and_the_run_goes_on():
+    """After an illegal address all calls of a process fail: other cases get another process."""
+    log, found = recorded(("torch",), {}, broken=("fastcnn",), device="cuda", patience=0.0)
+    ours, theirs = (rows_by_side(found)[name] for name in ("auto", "torch"))
+    assert (ours["status"], theirs["status"]) == ("failed", "ok")
+    assert "MemoryError" in ours["reason"]
+    assert len(theirs["rounds"]) == 8
+    assert log.count("fastcnn closed") == 2  # the broken one, and at the end the new one
+    assert found.finished
+
+
 def test_what_the_deadline_leaves_out_is_named():
     _, found = recorded((), {}, deadline=-1.0)
     assert found.left_out == ["n1c1h6k1r3 conv fwd"]

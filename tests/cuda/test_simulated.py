@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import sys
 
 from fastcnn.verification import cuda_check
 from tests.cuda.conftest import needs_extra, simulate
@@ -117,4 +119,19 @@ def test_the_check_says_what_was_not_right():
         "racecheck: status 1",
         "bench, tf32: conv2d p: off",
     ]
-    assert list(cuda_check.failures(right | {"bench": {"failed": "it fell"}})) == ["bench: it fell"]
+    assert list(cuda_check.failures(right | {"bench": {"bf16": {"failed": "it fell"}}})) == [
+        "bench, bf16: it fell"
+    ]
+
+
+def test_a_part_that_breaks_off_or_hangs_ends_alone(monkeypatch):
+    slow = cuda_check._run([sys.executable, "-c", "import time; time.sleep(600)"], 0.1)
+    assert slow["status"] == -signal.SIGKILL
+    assert slow["errors"].endswith("ended after 0 seconds")
+    broken = {"status": 1, "errors": "Traceback\nCudaError: CUDA_ERROR_ILLEGAL_ADDRESS\n"}
+    asked = []
+    monkeypatch.setattr(cuda_check, "_run", lambda command: asked.append(command) or broken)
+    assert cuda_check._apart("bench tf32", rehearse=True) == {
+        "failed": "status 1: CudaError: CUDA_ERROR_ILLEGAL_ADDRESS"
+    }
+    assert asked[0][2:5] == ["fastcnn.verification.cuda_check", "--part", "bench tf32"]
