@@ -128,8 +128,8 @@ class Run:
         Raises
         ------
         WorkerError
-            fastcnn's own process died, or the judge's. A peer's death is a fact about the peer; on a
-            GPU, where an error in one kernel ends all work of a process, ours is about the side.
+            fastcnn's own process died, or the judge's. A peer's death is a fact about the peer.
+            On a GPU, where an error in one kernel ends all work of a process, ours is, too.
         """
         results, estimates = self.results, [case_seconds(c, self.settings) for c in self.cases]
         total, done = run_seconds(self.cases, self.settings), 0.0

@@ -2,10 +2,10 @@
 
     python -m fastcnn.verification.cuda_check --json cuda.json
 
-runs, each part and precision in a process of its own, as an illegal address ends all work of a
-process, and goes on where one fails or takes more than half an hour: the device's own facts, with
-its measured rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick
-suites, and over products in TF32, f16 and bf16; the tests marked `cuda`, if the repository is at hand;
+runs, each part and precision in a process of its own, as an illegal address ends all work of one,
+and goes on where one fails or takes more than half an hour: the device's own facts, with its
+measured rates of copying and of multiplying; `fastcnn compare --device cuda` over the quick suites,
+and over products in TF32, f16 and bf16; the tests marked `cuda`, if the repository is at hand;
 compute-sanitizer's memcheck and racecheck over small problems; and `fastcnn bench --device cuda` in
 float32, TF32 and bf16, beside PyTorch (cuDNN in benchmark mode, the same numerics) if it is
 installed.
