@@ -124,15 +124,12 @@ def test_an_arena_beyond_its_limit_keeps_nothing(monkeypatch):
     for _ in range(2):
         with arena.replaying():
             memory.placed(rate, 0)
-            most = 0
             for _ in range(20):
                 memory.allocate((10,), f4, 0)
-                most = max(most, len(alive))
             memory.placed(rate, 0)
         assert arena.reason == "its arrays take more than 0 MB"
         assert arena.moved == []
         assert len(alive) == 0
-    assert most == 1
     assert len(written) == 4  # never thought to be there already
 
 
