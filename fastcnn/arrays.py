@@ -63,7 +63,7 @@ def either(value: Any, name: str, like: Any = None) -> Any:
     if not away:
         return to_numpy(value, name)
     from fastcnn.kernels.cuda.arrays import device_array
-    from fastcnn.kernels.cuda.streams import follow
+    from fastcnn.kernels.cuda.target.ordering import follow
 
     array = device_array(value, name)
     if like is not None:

@@ -21,7 +21,7 @@ RULES = {
     "arguments": (),
     "geometry": ("arguments",),
     "memory": (),
-    "arrays": ("kernels.cuda.arrays", "kernels.cuda.streams", "memory"),
+    "arrays": ("kernels.cuda.arrays", "kernels.cuda.target.ordering", "memory"),
     "functional": (
         "arguments",
         "arrays",

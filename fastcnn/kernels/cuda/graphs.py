@@ -22,8 +22,8 @@ from threading import RLock
 from typing import Any
 
 from fastcnn.kernels.cuda import memory, target
-from fastcnn.kernels.cuda.streams import follow, on_stream
-from fastcnn.kernels.cuda.target import NotRecordable, Recorded, checked, driver
+from fastcnn.kernels.cuda.streams import on_stream
+from fastcnn.kernels.cuda.target import NotRecordable, Recorded, checked, driver, follow
 
 
 @cache

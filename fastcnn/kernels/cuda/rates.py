@@ -104,9 +104,13 @@ def tensor_cores(kind: str) -> float | None:
 def copied() -> float:
     """Bytes per second, read and written, of a copy far beyond the caches."""
     size = 64 if target.simulated() else _COPIED
-    x = to_device(np.zeros(size // 4, np.float32))
-    y: DeviceArray = x.empty(x.shape, x.dtype)
-    seconds = timing.least_seconds(lambda: elements.copy(x, y), _RUNS, x.stream)
-    del x, y
+    seconds = _copy_seconds(size)
     memory.trim()
     return 2 * size / seconds
+
+
+def _copy_seconds(size: int) -> float:
+    """Of a copy of so many bytes; its arrays are let go."""
+    x = to_device(np.zeros(size // 4, np.float32))
+    y: DeviceArray = x.empty(x.shape, x.dtype)
+    return timing.least_seconds(lambda: elements.copy(x, y), _RUNS, x.stream)

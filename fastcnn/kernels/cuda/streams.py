@@ -1,14 +1,10 @@
-"""Streams: on which to work whatever the arrays say, and one after the other."""
+"""On which stream to work, whatever the arrays say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-
-from fastcnn.kernels.cuda.target import follow
-
-__all__ = ["chosen", "follow", "on_stream"]
 
 _stream: ContextVar[int | None] = ContextVar("fastcnn_cuda_stream", default=None)
 
@@ -27,4 +23,3 @@ def chosen(own: int) -> int:
     """The stream of `on_stream`, where there is one, else `own`."""
     stream = _stream.get()
     return own if stream is None else stream
-
