@@ -14,7 +14,6 @@ be written down stays plain, and FASTCNN_VERBOSE=1 says why.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,12 @@ import numpy as np
 
 from fastcnn.functional.devices import assign, contiguous, is_on_device
 from fastcnn.functional.graphs import Repeated, say
-from fastcnn.functional.replay import conditions
 
 from .losses import Figure, copied_figures
 from .optimizers import SGD, Adam, Optimizer
 from .pairs import as_made
 from .remains import Remains, own_classes
+from .repeats import Repeats, Updated, kind_of_step
 from .shapes import walk
 
 if TYPE_CHECKING:
@@ -37,8 +36,9 @@ if TYPE_CHECKING:
 # in a tenth of a millisecond, the time of a few dozen launches. Beyond, launching is not what
 # takes the time.
 _MOST_BYTES = 256 << 20
-# Shapes of batches that a network keeps graphs for: at most 1 GB of them.
-_KEPT = 4
+# Shapes of batches that a network keeps graphs for: at most 1 GB of them. The second step of a
+# shape is the first that may be one.
+_KEPT, _WARM_UP = 4, 2
 
 
 class StepGraph:
@@ -46,8 +46,9 @@ class StepGraph:
 
     def __init__(self, network: Sequential, optimizer: Optimizer, x: Any) -> None:
         self.loss, self.optimizer, self.dtype = network.bound_loss(), optimizer, network.dtype
-        self._memory = _memory(optimizer)
-        self._work = Repeated([*network._parameters.values(), *self._memory], _MOST_BYTES)
+        self._updated = Updated(optimizer)
+        memory = [array for arrays in optimizer.state.values() for array in arrays]
+        self._work = Repeated([*network._parameters.values(), *memory], _MOST_BYTES)
         self._x = self._work.room(x.shape, network.dtype)
         outputs = walk(network.layers, x.shape)[-1]
         self._y = self._work.room((len(x), *outputs[1:]), network.dtype)
@@ -67,12 +68,7 @@ class StepGraph:
 
     def is_of(self, optimizer: Optimizer) -> bool:
         """Whether it updates with the same optimizer, and the same memory of it."""
-        memory = _memory(optimizer)
-        return (
-            optimizer is self.optimizer
-            and len(memory) == len(self._memory)
-            and all(a is b for a, b in zip(memory, self._memory, strict=True))
-        )
+        return self._updated.is_by(optimizer)
 
     def _targets(self, y: Any) -> Any:
         """Targets for `_y`, where they are; ValueError, TypeError as in the plain step.
@@ -135,61 +131,45 @@ class StepGraph:
         return found
 
 
-def _memory(optimizer: Optimizer) -> list[Any]:
-    return [array for arrays in optimizer.state.values() for array in arrays]
-
-
 class StepGraphs:
     """A network's graphs, by shape of batch; never copied or saved along with it."""
 
     def __init__(self) -> None:
-        # 1 after the plain step; a reason where there can be no graph
-        self._graphs: OrderedDict[Any, StepGraph | int | str] = OrderedDict()
-
-    def __deepcopy__(self, memo: Any) -> StepGraphs:
-        return StepGraphs()
-
-    def __reduce__(self) -> Any:
-        return StepGraphs, ()
+        self._steps: Repeats[StepGraph] = Repeats(_WARM_UP, _KEPT)
 
     def step(self, network: Sequential, x: Any, y: Any) -> Mapping[str, Figure] | None:
         """A training step on the arrays of a graph; None where the plain step must be taken."""
         optimizer = network.optimizer
         if network.backend != "cuda" or optimizer is None or not _could(network, optimizer, x):
             return None
-        where = conditions()
-        if where is None:
+        kind = kind_of_step(network, tuple(x.shape), id(optimizer))
+        if kind is None:
             return None
-        settings = [getattr(layer, name) for layer, name in network._settings]
-        key = (tuple(x.shape), network.loss, where, id(optimizer), *settings)
-        found = self._graphs.get(key)
-        if isinstance(found, StepGraph) and not found.is_of(optimizer):
-            found = self._graphs[key] = 1
-        if isinstance(found, StepGraph):
-            figures = found.again(x, y)
+        graph = self._steps.find(kind)
+        if graph is not None and not graph.is_of(optimizer):
+            graph = None
+            self._steps.forget(kind)
+        if graph is not None:
+            figures = graph.again(x, y)
             network.captured = figures is not None
             return figures
-        if found is None:
-            self._graphs[key] = 1
-        if found != 1 or not optimizer.state.keys() >= network._parameters.keys():
+        if not self._steps.due(kind) or not optimizer.state.keys() >= network._parameters.keys():
             return None
         graph = StepGraph(network, optimizer, x)
         figures = graph.first(network, x, y)
         if figures is not None:
-            self._keep(key, graph)
+            self._keep(kind, graph)
         network.captured = figures is not None and not graph.reason
         return figures
 
-    def _keep(self, key: Any, graph: StepGraph) -> None:
-        about = f"training steps of batches {key[0]}"
+    def _keep(self, kind: tuple[Any, ...], graph: StepGraph) -> None:
+        about = f"training steps of batches {kind[0]}"
         if graph.reason:
             say(f"{about}: no CUDA graph, {graph.reason}")
-            self._graphs[key] = graph.reason
-            return
-        say(f"{about}: a CUDA graph of {graph.launches} launches")
-        self._graphs[key] = graph
-        while len(self._graphs) > _KEPT:
-            self._graphs.popitem(last=False)
+            self._steps.refuse(kind)
+        else:
+            say(f"{about}: a CUDA graph of {graph.launches} launches")
+            self._steps.keep(kind, graph)
 
 
 def _could(network: Sequential, optimizer: Optimizer, x: Any) -> bool:

@@ -12,18 +12,18 @@ somebody's own, computed one of them, the NaN would show.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.functional.replay import conditions, recording
+from fastcnn.functional.replay import recording
 
 from .losses import accuracy
 from .optimizers import SGD, Adam, Optimizer
 from .pairs import as_made
 from .remains import Remains, own_classes
+from .repeats import Repeats, Updated, kind_of_step
 
 if TYPE_CHECKING:
     from .sequential import Sequential
@@ -128,7 +128,7 @@ class StepPlan:
         """The optimizer's step with the gradients of `run`, from a tape of its own."""
         if type(optimizer) not in (SGD, Adam):  # whose `_update` may do more than launch
             optimizer.step(parameters, self._gradients)
-        elif self._updates is not None and self._updates.are_of(optimizer):
+        elif self._updates is not None and self._updates.updated.is_by(optimizer):
             self._updates.run()
         else:
             self._updates = _Updates(optimizer, parameters, self._gradients)
@@ -143,18 +143,9 @@ class _Updates:
         self.optimizer = optimizer
         with recording() as self.tape:
             optimizer.step(parameters, gradients)
-        self.memory = list(optimizer.state.values())
+        self.updated = Updated(optimizer)
         # an update's last argument is its rates (kernels/cpu/update.py)
         self.rates = [launch.args[-1] for launch in self.tape.launches]
-
-    def are_of(self, optimizer: Optimizer) -> bool:
-        """Whether it is the same optimizer, with the same memory."""
-        memory = optimizer.state.values()
-        return (
-            optimizer is self.optimizer
-            and len(memory) == len(self.memory)
-            and all(a is b for a, b in zip(memory, self.memory, strict=True))
-        )
 
     def run(self) -> None:
         self.optimizer.iterations += 1
@@ -168,39 +159,27 @@ class StepPlans:
     """A network's plans, by shape of batch; never copied or saved along with it."""
 
     def __init__(self) -> None:
-        self._plans: OrderedDict[Any, StepPlan | int | None] = OrderedDict()
-
-    def __deepcopy__(self, memo: Any) -> StepPlans:
-        return StepPlans()
-
-    def __reduce__(self) -> Any:
-        return StepPlans, ()
+        self._steps: Repeats[StepPlan] = Repeats(_WARM_UP, _KEPT)
 
     def find(self, network: Sequential, x: Any, y: Any) -> StepPlan | None:
         """The plan for a batch, made after a few batches of its shape; None for the plain step."""
         if type(x) is not np.ndarray or type(y) is not np.ndarray or x.dtype != network.dtype:
             return None
-        where = conditions()
-        if where is None or not network.built or x.size == 0:
+        if not network.built or x.size == 0:
             return None
         if any(layer.backend == "cuda" for layer in network._every):
             return None
         if not all(map(as_made, network._every)):
             return None
-        settings = [getattr(layer, name) for layer, name in network._settings]
-        key = (x.shape, y.shape, y.dtype, network.loss, where, *settings)
-        plan = self._plans.get(key, 0)
-        if isinstance(plan, int):
-            self._plans[key] = plan + 1
-            if plan + 1 < _WARM_UP:
-                return None
-            plan = self._plans[key] = self._made(network, x, y)
-            while len(self._plans) > _KEPT:
-                self._plans.popitem(last=False)
-        return plan
-
-    def _made(self, network: Sequential, x: Array, y: Array) -> StepPlan | None:
-        try:
-            return StepPlan(network, x, y)
-        except _Unrepeatable:
+        kind = kind_of_step(network, x.shape, y.shape, y.dtype)
+        if kind is None:
             return None
+        plan = self._steps.find(kind)
+        if plan is None and self._steps.due(kind):
+            try:
+                plan = StepPlan(network, x, y)
+            except _Unrepeatable:
+                self._steps.refuse(kind)
+            else:
+                self._steps.keep(kind, plan)
+        return plan
