@@ -80,7 +80,7 @@ def _layer() -> str:
 def cache_folder() -> str | None:
     """Where compiled kernels are kept; None if nowhere."""
     # Any kernel will do: all lie in one folder.
-    return getattr(getattr(threads._serial, "_cache", None), "cache_path", None)
+    return getattr(getattr(threads._run, "_cache", None), "cache_path", None)
 
 
 def _cache() -> dict[str, Any]:

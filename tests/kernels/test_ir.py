@@ -197,9 +197,9 @@ class TestPolicy:
 
     def test_options(self):
         assert sorted(jit.REORDER) == ["afn", "arcp", "contract", "nsz", "reassoc"]
-        assert threads._threaded.targetoptions["parallel"] is True
-        assert not threads._serial.targetoptions.get("parallel")
-        for dispatcher in (threads._threaded, threads._serial):
+        assert threads._shell.targetoptions["parallel"] is True
+        assert not threads._run.targetoptions.get("parallel")
+        for dispatcher in (threads._shell, threads._run):
             assert dispatcher.targetoptions["nogil"] is True
             assert dispatcher.targetoptions["error_model"] == "numpy"
             assert not dispatcher.targetoptions["boundscheck"]

@@ -28,6 +28,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 from fastcnn.kernels.cpu import threads
+from fastcnn.kernels.cpu.calls import address_of
 from fastcnn.kernels.cpu.jit import kernel
 
 _WORD = 8
@@ -139,7 +140,7 @@ def _run_rows(rows):
 def entry_of(launch: threads.Launch) -> int:
     """Address of the code that takes a launch's arguments from a block."""
     members = tuple(numba.typeof(a) for a in launch.args)
-    return threads.address_of(_entry, (Block(members), types.intp, types.intp))
+    return address_of(_entry, (Block(members), types.intp, types.intp))
 
 
 class Tape:

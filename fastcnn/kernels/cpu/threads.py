@@ -1,9 +1,11 @@
 """Sharing a kernel's chunks among threads: how many, under which lock, and when not at all.
 
-There is one `prange` for all kernels. It calls the chunk through its address: a chunk compiled into
-its own parallel function would be optimised again at each of that function's three levels, which
-took 5.5 s for the portable convolution where the shell below takes 0.4 s. It also means that a
-chunk runs the same machine code, and gives the same bits, on any number of threads.
+There is one `prange` for all kernels, compiled once. It knows neither a chunk nor the types of its
+arguments, only addresses (calls.py): a chunk compiled into its own parallel function would be
+optimised again at each of that function's three levels, which took 5.5 s for the portable
+convolution; a shell compiled for each chunk's types took 0.3 s, 3 s of a small network's first
+step. It also means that a chunk runs the same machine code, and gives the same bits, on any number
+of threads.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ from __future__ import annotations
 import os
 import threading
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import prange, types
 from numba.core.compiler_lock import global_compiler_lock
-from numba.extending import intrinsic
 from numba.np.ufunc import parallel as numba_parallel
 
+from fastcnn.kernels.cpu.calls import address_of, call_at, call_chunk, call_shell
 from fastcnn.kernels.cpu.jit import config, kernel, shell
 
 # A launch costs 5 to 20 us on the machines measured; work below this many FLOPs (or bytes, for
@@ -94,41 +97,28 @@ def _layer_needs_lock() -> bool:
     return not numba_parallel._is_initialized or numba.threading_layer() == "workqueue"
 
 
-def _call_typer(typingctx, address, task, args):
-    """Call the compiled chunk at `address` with (task, *args); 1 if it failed, else 0."""
-    signature = types.intp(types.intp, types.intp, args)
-
-    def codegen(context, builder, signature, values):
-        address, task, packed = values
-        argtypes = (types.intp, *signature.args[2].types)
-        unpacked = [builder.extract_value(packed, i) for i in range(len(argtypes) - 1)]
-        convention = context.call_conv
-        pointer = convention.get_function_type(types.none, argtypes).as_pointer()
-        status, _ = convention.call_function(
-            builder, builder.inttoptr(address, pointer), types.none, argtypes, [task, *unpacked]
-        )
-        return builder.zext(status.is_error, context.get_value_type(types.intp))
-
-    return signature, codegen
-
-
-_call_chunk: Any = intrinsic(_call_typer)
-
-
 @shell
-def _threaded(address, tasks, args):
+def _shell(caller, place, address, tasks):
     failures = 0
     for task in prange(tasks):
-        failures += _call_chunk(address, task, args)
+        failures += call_at(caller, place, address, task)
     return failures
 
 
 @kernel
-def _serial(address, tasks, args):
+def _run(address, tasks, args, shell):
+    """All tasks: by the shell at address `shell`, or by the calling thread alone if that is 0."""
+    if shell:
+        return call_shell(shell, address, tasks, args)
     failures = 0
     for task in range(tasks):
-        failures += _call_chunk(address, task, args)
+        failures += call_chunk(address, task, args)
     return failures
+
+
+@cache
+def _shell_address() -> int:
+    return address_of(_shell, (types.intp,) * 4)
 
 
 class Launch(NamedTuple):
@@ -149,13 +139,6 @@ class Launch(NamedTuple):
 tape: ContextVar[list[Launch] | None] = ContextVar("fastcnn_tape", default=None)
 
 _addresses: dict[Any, int] = {}
-
-
-def address_of(function: Any, signature: tuple[Any, ...]) -> int:
-    """Address of a function's machine code for arguments of these types; compiles it at need."""
-    function.compile(signature)
-    compiled = function.overloads[signature]
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
 def _address(chunk: Any, args: tuple[Any, ...]) -> int:
@@ -213,7 +196,7 @@ def execute(this: Launch) -> int:
     address, tasks, work, args = this
     threads = min(get_num_threads(), config.NUMBA_NUM_THREADS)
     if _forked or threads < 2 or tasks < 2 or work < WORTH_SHARING:
-        return _serial(address, tasks, args)
+        return _run(address, tasks, args, 0)
     if _layer_needs_lock():
         with _lock:
             return _share(threads, address, tasks, args)
@@ -226,6 +209,6 @@ def _share(threads: int, address: int, tasks: int, args: tuple[Any, ...]) -> int
     before = numba.get_num_threads()
     try:
         numba.set_num_threads(threads)
-        return _threaded(address, tasks, args)
+        return _run(address, tasks, args, _shell_address())
     finally:
         numba.set_num_threads(before)
