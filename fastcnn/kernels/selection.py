@@ -198,6 +198,7 @@ _WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 _INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad")
 _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transforms=True)
+_FOURIER = _stated("fourier", "cpu.fourier", transforms=True)
 _DEPTHWISE = _stated("depthwise", "cpu.depthwise")
 _DEPTHWISE_ACROSS = _stated("depthwise_across", "cpu.depthwise_across")
 _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
@@ -214,6 +215,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _PORTABLE_CONV,
         _IMPLICIT_GEMM,
         _WINOGRAD,
+        _FOURIER,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL,
@@ -222,6 +224,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _PORTABLE_CONV,
         _IMPLICIT_GEMM,
         _WINOGRAD,
+        _FOURIER,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_INPUT_GRAD,
@@ -232,6 +235,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _GEMM_WEIGHT_GRAD,
         _INNER_WEIGHT_GRAD,
         _WINOGRAD_WEIGHT_GRAD,
+        _FOURIER,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_WEIGHT_GRAD,
