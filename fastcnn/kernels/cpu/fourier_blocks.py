@@ -12,10 +12,11 @@ The spectra of the side that has fewer numbers, the *far* one, are made first, f
 of the other, *near* one are made block by block in L2, where they are used:
 
     task: some blocks of rows of the near side
-        their spectra, all terms                                   L2
-        for some rows of the far side
-            for each pair of vectors, some terms: all products     far panel in L1, C in L2
-            C transformed back, to the result
+        for some terms, or all where the far side has many rows
+            their spectra                                              L2
+            for some rows of the far side
+                for each pair of vectors, some terms: all products     a far panel in L1, C in L2
+                C transformed back, to the result, with the last terms
 """
 
 from __future__ import annotations
@@ -46,25 +47,27 @@ NEAR_BYTES, C_BYTES = 512 << 10, 216 << 10
 TERMS = 32
 # Tasks that keep a few threads evenly busy, and the most there are.
 FEW_TASKS, TASKS = 8, 32
+# Squares ahead of the one that is transformed whose pixels are fetched.
+AHEAD = 4
 # Terms of a panel that a task transforms for all others.
 FAR_TERMS = 32
 
 
 @kernel
-def _transform(source, side, tiles, row, term, small, target, t0, step, peaks):
+def _transform(source, side, tiles, row, term, ahead, small, target, t0, step, peaks):
     """One square to its place in a panel. side = (steps of a row and a term in the source, those in
     tiles, pitch); tiles[n] = (place in the source, first row, end, first column, end)."""
     n = row * side[2] + term * side[3]
     s0 = tiles[n, 0] + row * side[0] + term * side[1]
     if small:
         spectrum_of_half(
-            source, s0, side[4], tiles[n, 1], tiles[n, 2], tiles[n, 3], tiles[n, 4], target, t0,
-            step, peaks,
+            source, s0, ahead, side[4], tiles[n, 1], tiles[n, 2], tiles[n, 3], tiles[n, 4],
+            target, t0, step, peaks,
         )  # fmt: skip
     else:
         spectrum(
-            source, s0, side[4], tiles[n, 1], tiles[n, 2], tiles[n, 3], tiles[n, 4], target, t0,
-            step, peaks,
+            source, s0, ahead, side[4], tiles[n, 1], tiles[n, 2], tiles[n, 3], tiles[n, 4],
+            target, t0, step, peaks,
         )  # fmt: skip
 
 
@@ -77,17 +80,71 @@ def _far_chunk(task, source, side, tiles, rows, terms, small, target, peaks):
         which = min(panel * ROWS + row, rows - 1)
         for t in range(part * FAR_TERMS, min(terms, (part + 1) * FAR_TERMS)):
             at = panel * PAIRS * TERM * terms + t * TERM + row * PAIR
-            _transform(source, side, tiles, which, t, small, target, at, terms * TERM, own)
+            _transform(
+                source, side, tiles, which, t, AHEAD * side[1], small, target, at, terms * TERM, own
+            )
+
+
+@kernel
+def _near_panels(source, side, tiles, first, rows, panels, t0, t1, some_terms, small, near, peaks):
+    """Terms t0 … t1-1 of some panels of the near side, in the order of the source."""
+    step = some_terms * TERM
+    if side[0] > 0 and (side[1] == 0 or side[0] < side[1]):
+        for t in range(t0, t1):
+            for row in range(panels * ROWS):
+                at = row // ROWS * PAIRS * step + (t - t0) * TERM + row % ROWS * PAIR
+                _transform(
+                    source, side, tiles, min(first + row, rows - 1), t, AHEAD * side[0], small,
+                    near, at, step, peaks,
+                )  # fmt: skip
+    else:
+        for row in range(panels * ROWS):
+            for t in range(t0, t1):
+                at = row // ROWS * PAIRS * step + (t - t0) * TERM + row % ROWS * PAIR
+                _transform(
+                    source, side, tiles, min(first + row, rows - 1), t, AHEAD * side[1], small,
+                    near, at, step, peaks,
+                )  # fmt: skip
+
+
+@kernel
+def _multiply(depth, near, n, far, f, c, at, again, real, of_a, turned):
+    """Products of two panels."""
+    if of_a and turned:
+        multiply_turned(depth, near, n, far, f, c, at, again, real)
+    elif of_a:
+        multiply(depth, near, n, far, f, c, at, again, real)
+    elif turned:
+        multiply_turned(depth, far, f, near, n, c, at, again, real)
+    else:
+        multiply(depth, far, f, near, n, c, at, again, real)
+
+
+@kernel
+def _store(c, at, i0, a_rows, j0, b_rows, bias, lowest, out, side, tiles, sums):
+    """What exists of rows i0 … of A and j0 … of B, transformed back."""
+    j1 = min(j0 + ROWS, b_rows)
+    for i in range(i0, min(i0 + ROWS, a_rows)):
+        addend = bias[i] if bias.size > 0 else c.dtype.type(0)
+        for j in range(j0, j1):
+            n = j * side[3]
+            o = tiles[n, 0] + i * side[0] + j * side[1]
+            next_i, next_j = (i, j + 1) if j + 1 < j1 else (i + 1, j0)
+            onward = tiles[next_j * side[3], 0] + next_i * side[0] + next_j * side[1]
+            square(
+                c, at + ((i - i0) * ROWS + j - j0) * SQUARE, addend, lowest, out, o, onward - o,
+                side[4], tiles[n, 1], tiles[n, 2], tiles[n, 3], tiles[n, 4], sums,
+            )  # fmt: skip
 
 
 @kernel
 def _near_chunk(
-    task, source, side, tiles, rows, terms, small, far, far_rows, of_a, turned, some_rows, some_far,
-    span, bias, lowest, out, out_side, out_tiles, peaks, sums,
+    task, source, side, tiles, rows, terms, small, far, far_rows, of_a, turned, some_rows,
+    some_terms, some_far, span, bias, lowest, out, out_side, out_tiles, peaks, sums,
 ):  # fmt: skip
     """Some blocks of rows of the near side, with all of the far one."""
     own, total = peaks[task * SIZE : (task + 1) * SIZE], sums[task * SIZE : (task + 1) * SIZE]
-    size = PAIRS * TERM * terms  # of a panel
+    size, far_size = PAIRS * TERM * some_terms, PAIRS * TERM * terms  # of panels
     near = np.empty(some_rows // ROWS * size, far.dtype)
     c = np.empty(some_rows * some_far * SQUARE, far.dtype)
     tile = ROWS * ROWS * SQUARE
@@ -96,53 +153,40 @@ def _near_chunk(
     for block in range(task * span, min(blocks, (task + 1) * span)):
         first = block * some_rows
         panels = (min(some_rows, rows - first) + ROWS - 1) // ROWS
-        for row in range(panels * ROWS):
-            panel, place = divmod(row, ROWS)
-            for t in range(terms):
-                _transform(
-                    source, side, tiles, min(first + row, rows - 1), t, small, near,
-                    panel * size + t * TERM + place * PAIR, terms * TERM, own,
-                )  # fmt: skip
-        for f0 in range(0, far_panels, some_far // ROWS):
-            f1 = min(far_panels, f0 + some_far // ROWS)
-            for pair in range(PAIRS):
-                for t in range(0, terms, TERMS):
-                    depth, at = min(TERMS, terms - t), (pair * terms + t) * TERM
+        for t0 in range(0, terms, some_terms):
+            t1 = min(terms, t0 + some_terms)
+            _near_panels(
+                source, side, tiles, first, rows, panels, t0, t1, some_terms, small, near, own
+            )
+            for f0 in range(0, far_panels, some_far // ROWS):
+                f1 = min(far_panels, f0 + some_far // ROWS)
+                for pair in range(PAIRS):
+                    for t in range(t0, t1, TERMS):
+                        depth, again = min(TERMS, t1 - t), t > 0
+                        at_near = (pair * some_terms + t - t0) * TERM
+                        at_far = (pair * terms + t) * TERM
+                        for f in range(f0, f1):
+                            for n in range(panels):
+                                _multiply(
+                                    depth, near, at_near + n * size, far, at_far + f * far_size, c,
+                                    ((f - f0) * panels + n) * tile + pair * PAIR, again, pair == 0,
+                                    of_a, turned,
+                                )  # fmt: skip
+                if t1 == terms:
                     for f in range(f0, f1):
                         for n in range(panels):
-                            at_c = ((f - f0) * panels + n) * tile + pair * PAIR
-                            a, b = n * size + at, f * size + at
-                            if of_a and turned:
-                                multiply_turned(
-                                    depth, near, a, far, b, c, at_c, t > 0, pair == 0
-                                )
-                            elif of_a:
-                                multiply(depth, near, a, far, b, c, at_c, t > 0, pair == 0)
-                            elif turned:
-                                multiply_turned(
-                                    depth, far, b, near, a, c, at_c, t > 0, pair == 0
-                                )
+                            at = ((f - f0) * panels + n) * tile
+                            i, j = f * ROWS, first + n * ROWS
+                            if of_a:
+                                _store(
+                                    c, at, j, rows, i, far_rows, bias, lowest, out, out_side,
+                                    out_tiles, total,
+                                )  # fmt: skip
                             else:
-                                multiply(depth, far, b, near, a, c, at_c, t > 0, pair == 0)
-            for f in range(f0, f1):
-                for n in range(panels):
-                    for place in range(ROWS * ROWS):
-                        i, j = divmod(place, ROWS)
-                        if of_a:
-                            i, j = first + n * ROWS + i, f * ROWS + j
-                            inside = i < rows and j < far_rows
-                        else:
-                            i, j = f * ROWS + i, first + n * ROWS + j
-                            inside = i < far_rows and j < rows
-                        if inside:
-                            which = j * out_side[3]
-                            at = out_tiles[which, 0] + i * out_side[0] + j * out_side[1]
-                            square(
-                                c, ((f - f0) * panels + n) * tile + place * SQUARE,
-                                bias[i] if bias.size > 0 else c.dtype.type(0), lowest, out, at,
-                                out_side[4], out_tiles[which, 1], out_tiles[which, 2],
-                                out_tiles[which, 3], out_tiles[which, 4], total,
-                            )  # fmt: skip
+                                _store(
+                                    c, at, i, far_rows, j, rows, bias, lowest, out, out_side,
+                                    out_tiles, total,
+                                )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -180,6 +224,7 @@ class Fourier:
     turned: bool
     of_a: bool  # whether the near side is A
     some_rows: int
+    some_terms: int
     some_far: int
     blocks: int
     span: int
@@ -210,7 +255,7 @@ class Fourier:
 
     def scratch(self, itemsize: int) -> int:
         """Bytes that a task allocates."""
-        return itemsize * SQUARE * self.some_rows * (self.terms + self.some_far)
+        return itemsize * SQUARE * self.some_rows * (self.some_terms + self.some_far)
 
 
 def plan(a: Side, b: Side, out: Side, terms: int, turned: bool, itemsize: int) -> Fourier:
@@ -218,14 +263,21 @@ def plan(a: Side, b: Side, out: Side, terms: int, turned: bool, itemsize: int) -
     of_a = a.rows >= b.rows
     near, far = (a, b) if of_a else (b, a)
     each = SQUARE * itemsize
-    panels = blocks_of(near.rows, ROWS)
-    most = max(1, min(NEAR_BYTES // (ROWS * terms * each), blocks_of(panels, FEW_TASKS)))
-    some_rows = ROWS * even(panels, most)
-    some_far = max(ROWS, C_BYTES // (some_rows * each) // ROWS * ROWS)
-    some_far = ROWS * even(blocks_of(far.rows, ROWS), some_far // ROWS)
+    panels, far_panels = blocks_of(near.rows, ROWS), blocks_of(far.rows, ROWS)
+    most = blocks_of(panels, FEW_TASKS)
+    together = min(most, C_BYTES // (ROWS * far_panels * ROWS * each))
+    if ROWS * terms * each > NEAR_BYTES:  # C may have to pass its bytes
+        together = max(1, together)
+    if ROWS * terms * each * together > NEAR_BYTES:
+        some_rows, some_far = ROWS * even(panels, together), ROWS * far_panels
+        some_terms = even(terms, NEAR_BYTES // (some_rows * each))
+    else:
+        some_terms = terms
+        some_rows = ROWS * even(panels, max(1, min(most, NEAR_BYTES // (ROWS * terms * each))))
+        some_far = ROWS * even(far_panels, max(1, C_BYTES // (some_rows * each) // ROWS))
     blocks = blocks_of(near.rows, some_rows)
     span = blocks_of(blocks, TASKS)
-    return Fourier(a, b, out, terms, turned, of_a, some_rows, some_far, blocks, span)
+    return Fourier(a, b, out, terms, turned, of_a, some_rows, some_terms, some_far, blocks, span)
 
 
 def run(
@@ -242,9 +294,7 @@ def run(
     far_tasks = f.far_panels * blocks_of(terms, FAR_TERMS)
     tasks = blocks_of(f.blocks, f.span)
     spectra = SCRATCH.empty((f.far_panels * PAIRS * TERM * terms,), dtype)
-    far_peaks, peaks, sums = (
-        np.zeros(n * SIZE, dtype) for n in (far_tasks, tasks, tasks)
-    )
+    far_peaks, peaks, sums = (np.zeros(n * SIZE, dtype) for n in (far_tasks, tasks, tasks))
     launch(
         _far_chunk, far_tasks, 16 * spectra.size,
         far.reshape(-1), f.far.steps, f.far.tiles, f.far.rows, terms, f.far.small, spectra,
@@ -253,7 +303,7 @@ def run(
     launch(
         _near_chunk, tasks, 8 * f.products,
         near.reshape(-1), f.near.steps, f.near.tiles, f.near.rows, terms, f.near.small, spectra,
-        f.far.rows, f.of_a, f.turned, f.some_rows, f.some_far, f.span, bias, lowest,
+        f.far.rows, f.of_a, f.turned, f.some_rows, f.some_terms, f.some_far, f.span, bias, lowest,
         out.reshape(-1), f.out.steps, f.out.tiles, peaks, sums,
     )  # fmt: skip
     finite = max(largest(far_peaks), largest(peaks)) < LARGEST  # False of NaN, too

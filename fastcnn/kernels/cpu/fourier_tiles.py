@@ -26,12 +26,14 @@ from fastcnn.kernels.cpu.fourier_transforms import (
     backward,
     forward,
 )
-from fastcnn.kernels.cpu.simd import Emitter, llvm_type
+from fastcnn.kernels.cpu.simd import Emitter, llvm_type, prefetch_line
 
 # Rows of a panel: 9 complex sums take 18 vectors, their factors 12; 32 registers hold all of them.
 ROWS = 3
 # Elements of a panel's term.
 TERM = ROWS * PAIR
+# Terms ahead of the one that is multiplied that are fetched into L1.
+AHEAD = 4
 
 
 def emitter(context, builder, dtype):
@@ -53,23 +55,25 @@ def _row_masks(emit, top, bottom, first, last):
 def _spectrum(rows):
     """Make the intrinsic that transforms a square whose first `rows` rows and columns count.
 
-    `f(source, s0, pitch, top, bottom, first, last, target, t0, step, peaks)`: lanes first … last-1
-    of rows top … bottom-1, row r at source[s0 + r*pitch], the rest zeros and not read; pair v goes
-    to target[t0 + v*step]. Lane by lane, peaks is raised to the largest number met.
+    `f(source, s0, ahead, pitch, top, bottom, first, last, target, t0, step, peaks)`: lanes first …
+    last-1 of rows top … bottom-1, row r at source[s0 + r*pitch], the rest zeros and not read; pair
+    v goes to target[t0 + v*step]. Lane by lane, peaks is raised to the largest number met. What
+    lies `ahead` elements behind each row is fetched into the cache meanwhile.
     """
 
     def typer(
-        typingctx, source, s0, pitch, top, bottom, first, last, target, t0, step, peaks
+        typingctx, source, s0, ahead, pitch, top, bottom, first, last, target, t0, step, peaks
     ):
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, source.dtype)
-            sv, s0, pitch, top, bottom, first, last, tv, t0, step, pv = arguments
+            sv, s0, ahead, pitch, top, bottom, first, last, tv, t0, step, pv = arguments
             s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
             masks = _row_masks(emit, top, bottom, first, last)[:rows]
             square, most = [], None
             for row, mask in enumerate(masks):
                 place = emit.at(s, builder.mul(pitch, emit.index(row)))
                 square.append(emit.masked_load(place, mask, emit.zero()))
+                prefetch_line(builder, emit.at(place, ahead), write=False)
                 size = emit.magnitude(square[-1])
                 most = size if most is None else emit.larger(most, size)
             peak = emit.data(peaks, pv)
@@ -82,7 +86,7 @@ def _spectrum(rows):
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(source, i, i, i, i, i, i, target, i, i, peaks), codegen
+        return types.void(source, i, i, i, i, i, i, i, target, i, i, peaks), codegen
 
     return intrinsic(typer)
 
@@ -93,20 +97,26 @@ spectrum_of_half: Any = _spectrum(HALF)
 
 
 def _square_typer(
-    typingctx, source, s0, bias, lowest, target, t0, pitch, top, bottom, first, last, sums
+    typingctx, source, s0, bias, lowest, target, t0, ahead, pitch, top, bottom, first, last, sums
 ):
     """The intrinsic that transforms a spectrum back.
 
-    `square(source, s0, bias, lowest, target, t0, pitch, top, bottom, first, last, sums)`:
+    `square(source, s0, bias, lowest, target, t0, ahead, pitch, top, bottom, first, last, sums)`:
     max(result + bias, lowest), NaN staying, from the spectrum at source[s0], its pairs one behind
     the other; lanes first … last-1 of rows top … bottom-1 go to target[t0 + r*pitch], nothing else
-    is written. All results without bias are added to sums, which is finite if they are.
+    is written. All results without bias are added to sums, which is finite if they are. What lies
+    `ahead` elements behind each row is fetched to be written.
     """
 
     def codegen(context, builder, signature, arguments):
         emit = emitter(context, builder, source.dtype)
-        sv, s0, bias, lowest, tv, t0, pitch, top, bottom, first, last, nv = arguments
+        sv, s0, bias, lowest, tv, t0, ahead, pitch, top, bottom, first, last, nv = arguments
         s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        onward = emit.at(t, ahead)
+        for number in range(SIZE):
+            row = emit.at(onward, builder.mul(pitch, emit.index(number)))
+            for lane in (0, SIZE - 1):
+                prefetch_line(builder, emit.at(row, emit.index(lane)), write=True)
         halves = [emit.load(emit.at(s, emit.index(i * SIZE))) for i in range(2 * PAIRS)]
         rows = backward(emit, list(zip(halves[::2], halves[1::2], strict=True)))
         total = rows[0]
@@ -122,7 +132,7 @@ def _square_typer(
         return context.get_dummy_value()
 
     i, element = types.intp, source.dtype
-    signature = types.void(source, i, element, element, target, i, i, i, i, i, i, sums)
+    signature = types.void(source, i, element, element, target, i, i, i, i, i, i, i, sums)
     return signature, codegen
 
 
@@ -138,6 +148,8 @@ def emit_multiply(emit, depth, a, b, c, start, turned, real):
         halves = []
         for panel in (a, b):
             term = emit.at(panel, step)
+            for i in range(2 * ROWS):
+                prefetch_line(builder, emit.at(term, emit.index(AHEAD * TERM + i * SIZE)), False)
             halves.append([emit.load(emit.at(term, emit.index(i * SIZE))) for i in range(2 * ROWS)])
         sums = list(loop.values)
         for row in range(ROWS):
@@ -164,7 +176,7 @@ def _multiply(turned):
 
     `f(depth, a, a0, b, b0, c, c0, accumulate, real)`: for rows i of A and j of B
 
-        c[(i*ROWS + j)*SQUARE] = (the same if accumulate else 0) + sum over terms t of A[t, i] B[t, j]
+        c[(i*ROWS + j)*SQUARE] = (the same if accumulate else 0) + sum over t of A[t, i] B[t, j]
 
     of one pair, with the conjugate of A if `turned`; `real` says that it is pair 0.
     """

@@ -3,9 +3,9 @@
 A real sequence of n has a spectrum X[0 … n-1] with X[n-k] = conj(X[k]): it is written as its real
 parts 0 … n/2 and its imaginary parts 1 … n/2-1, n numbers. Lanes are sequences by themselves.
 
-A square is a vector per row. It is transformed down its columns, turned over, and transformed again;
-what its rows and columns give together is put in order as complex numbers, sixteen to a *pair* of
-vectors, real parts and imaginary parts:
+A square is a vector per row. It is transformed down its columns, turned over, and transformed
+again; what its rows and columns give together is put in order as complex numbers, sixteen to a
+*pair* of vectors, real parts and imaginary parts:
 
     pair v, v = 1 … 7    F(0 … 7, v), F(8, v), F(1 … 7, -v)
     pair 0               F(1 … 7, 0) and F(1 … 7, 8) in lanes 1 … 7 and 9 … 15; lane 0 holds F(0, 0)
@@ -107,7 +107,9 @@ def forward(emit, rows):
     given = [c if row is not None else None for c, row in zip(columns, rows, strict=True)]
     re, im = spectrum(emit, given)
     first, last = re[0], re[HALF]
-    pairs = [(emit.pick(first, last, _LOW + _OTHER_LOW), emit.pick(first, last, _HIGH + _OTHER_HIGH))]
+    pairs = [
+        (emit.pick(first, last, _LOW + _OTHER_LOW), emit.pick(first, last, _HIGH + _OTHER_HIGH))
+    ]
     for real, imaginary in zip(re[1:HALF], im[1:HALF], strict=True):
         swapped = emit.pick(imaginary, imaginary, _SWAPPED)
         above = emit.fma(_signs(emit, 1.0), swapped, real)  # F(u, v)
