@@ -11,6 +11,7 @@ from numba import types
 from fastcnn.kernels.cpu import microkernel
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import (
+    RUN,
     dots,
     emit_dots,
     emit_product,
@@ -32,6 +33,11 @@ from tests.kernels.crosscompile import CPUS, compiled, inner_loops, on_stack
 UNIT = vector_unit()
 on_vectors = pytest.mark.skipif(UNIT is None, reason="no vector unit here, or nothing is compiled")
 FLOATS = (np.float32, np.float64)
+
+
+def words(numbers):
+    """Lane numbers as a vector's runs hold them."""
+    return np.array([*numbers, *[0] * (16 - len(numbers))], np.uint8).view(np.int64).tolist()
 
 
 @kernel
@@ -123,7 +129,8 @@ def test_product_is_the_contract(dtype, tall, accumulate, finish, rounds, depth)
     runs = [9, 9]
     for v, split in enumerate(splits):
         first, second = 2 * v * lanes, 2 * (UNIT.vectors + v) * lanes
-        runs += [first, second, split]
+        numbers = [lane if lane < split else lanes + lane for lane in range(lanes)]
+        runs += [first, second, split, *words(numbers)]
         for o in range(rounds):
             for k in range(depth):
                 start = offset + offsets[1 + o] + k * step
@@ -296,7 +303,7 @@ def assembly(cpu, triple, unit, tile):
     """One tile's product, as a function of numbers and pointers, compiled for a CPU."""
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
-    numbers = 6 + 3 * unit.vectors
+    numbers = 6 + RUN * unit.vectors
     signature = ir.FunctionType(
         ir.VoidType(), [integer] * numbers + [pointer] * 5 + [ir.IntType(1)]
     )
@@ -324,7 +331,7 @@ def assembly(cpu, triple, unit, tile):
         emit_sums(emit, totals, height, sizes[4], c_rows, start, fresh)
     else:
         rows = unit.rows if tile == "tall" else unit.short_rows
-        runs = [tuple(sizes[6 + 3 * v : 9 + 3 * v]) for v in range(unit.vectors)]
+        runs = [tuple(sizes[6 + RUN * v : 6 + RUN * (v + 1)]) for v in range(unit.vectors)]
         c_step, finish, ahead = sizes[3:6]
         emit_product(
             emit, unit, rows, sizes[:3], pointers[:5], runs, ahead, c_step, pointers[5], finish
@@ -349,7 +356,7 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     loops = inner_loops(assembly(cpu, triple, unit, tile), multiply)
     assert loops
     spilt = [bool(on_stack(loop)) for loop in loops]
-    assert not (all(spilt) if "dots" not in tile and not unit.mask_registers else any(spilt))
+    assert not (all(spilt) if "dots" not in tile and not unit.picks else any(spilt))
     for loop in loops:
         products = [line for line in loop if re.match(multiply, line)]
         assert products

@@ -27,7 +27,14 @@ import numpy as np
 
 from fastcnn.geometry import DenseGeometry
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import padded, put, short_product, tall_product, turn
+from fastcnn.kernels.cpu.microkernel import (
+    IN_ORDER,
+    padded,
+    put,
+    short_product,
+    tall_product,
+    turn,
+)
 from fastcnn.kernels.cpu.product_tables import FEW_TASKS, blocks_of, even, panels_of
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
@@ -151,7 +158,7 @@ def _sums(rows: int, terms: int, width: int, itemsize: int) -> _Sums:
     columns = lanes * unit.vectors
     panels = panels_of(rows, unit)
     starts = lanes * np.arange(unit.vectors)
-    runs = np.stack([starts, starts, np.full(unit.vectors, lanes)], axis=1)
+    runs = np.array([(start, start, lanes, *IN_ORDER) for start in starts])
     tiles = blocks_of(width, columns)
     tile_blocks = min(tiles, FEW_TASKS)
     panel_blocks = min(len(panels), blocks_of(FEW_TASKS, tile_blocks))

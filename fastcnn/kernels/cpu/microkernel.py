@@ -11,12 +11,14 @@ The product, in the manner of BLIS's microkernels (Van Zee and van de Geijn 2015
 - rounds and depth are at least 1; all arrays are flat and of one type, float32 or float64, with an
   offset each, in elements; nothing need be aligned beyond its elements.
 - A is packed: rounds * depth * rows elements, read in order.
-- B need not be packed. Vector v of B[o, k] begins at b[b0 + offsets[o] + k*step + first] with the
-  lanes below `split`, and goes on at … + second with the others, where first, second, split are
-  runs[3*v : 3*v+3]: so a vector may hold the end of one image row and the start of the next. Both
-  places are read as whole vectors, second's lanes below `split` and first's others for nothing:
-  all of it must be memory that may be read. Two reads a vector cost nothing measurable, beside
-  14 multiply-adds each.
+- B need not be packed. Vector v of B[o, k] is made of the vectors at b[b0 + offsets[o] + k*step +
+  first] and at … + second, where first, second, split are runs[RUN*v : RUN*v+3]: so it may hold
+  the end of one image row and the start of the next. Lanes below `split` are the first's, and the
+  others the second's; a `split` of all lanes says that it is the first vector as it is. Byte l of
+  runs[RUN*v+3 : RUN*v+5] is the number of lane l among those of both, first's first: the short tile
+  and `pick` go by these, where the unit picks lanes, so that a vector may hold several short rows.
+  Both are read whole: all of it must be memory that may be read. Two reads a vector cost nothing
+  measurable, beside 14 multiply-adds each.
 - b is `b_near` or, if `far`, `b_far`; c is `c_near` or, if `direct`, `c_far`: which buffer a tile
   works on is known at run time only. C's rows are c_step apart, and are fetched into the cache
   while the sums are formed. C is read only if accumulate, and written whole.
@@ -52,6 +54,10 @@ from numba.extending import intrinsic
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 
+# Numbers of which B's runs have one set for each vector.
+RUN = 5
+# Bytes 0, 1, 2 …: the numbers of the lanes of a vector that is taken as it is.
+IN_ORDER = tuple(int.from_bytes(range(i, i + 8), "little") for i in (0, 8))
 # Bytes that are fetched into a cache together.
 LINE_BYTES = 64
 
@@ -86,9 +92,18 @@ def _chosen(builder, condition, then, otherwise):
     return merged
 
 
+def _choosing(emit, run, by_number):
+    """What makes a vector of B of its first and second, as a vector's RUN numbers say."""
+    if by_number:
+        numbers = emit.lane_numbers(run[3:])
+        return lambda a, b: emit.picked(a, b, numbers)
+    mask = emit.below(run[2])
+    return lambda a, b: emit.builder.select(mask, a, b)
+
+
 def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumulate, finish):
     """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
-    b, offsets, c and ends, runs a list of (first, second, split) for each vector."""
+    b, offsets, c and ends, runs a list of a vector's RUN numbers for each."""
     builder, vectors = emit.builder, len(runs)
     rounds, depth, step = sizes
     a, b, offsets, c, ends = pointers
@@ -110,13 +125,13 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumul
 
     # Fetching where masks share the tile's registers, or in a tile that has a loop without masks
     # beside this one, would take what sums and places need.
-    def totals_of(masks, fetching):
+    def totals_of(choices, fetching):
         with emit.loop(rounds, start) as loop:
             in_a = emit.at(a, builder.mul(loop.number, round_of_a))
             in_b = emit.at(b, emit.integer(offsets, loop.number))
             places = [
-                (emit.at(in_b, first), emit.at(in_b, second), mask)
-                for (first, second, _), mask in zip(runs, masks, strict=True)
+                (emit.at(in_b, first), emit.at(in_b, second), choose)
+                for (first, second, *_), choose in zip(runs, choices, strict=True)
             ]
             onward = emit.at(places[0][0], ahead)
 
@@ -131,12 +146,14 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumul
         return loop.next
 
     def split(fetching):
-        return totals_of([emit.below(split) for _, _, split in runs], fetching)
+        # picking in the tall tile would take two registers more than there are: 215 to 180 GFLOP/s
+        by_number = unit.picks and rows < unit.rows
+        return totals_of([_choosing(emit, run, by_number) for run in runs], fetching)
 
     if unit.mask_registers and rows == unit.rows:
         totals = split(True)
     else:
-        uncut = [builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split in runs]
+        uncut = [builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split, *_ in runs]
         whole = reduce(builder.and_, uncut)
         totals = _chosen(
             builder, whole, lambda: totals_of([None] * vectors, True), lambda: split(False)
@@ -175,7 +192,7 @@ def _product(rows_of):
             unit = known_unit()
             numbers = [
                 emit.integer(data["runs"], builder.add(given["r0"], emit.index(i)))
-                for i in range(3 * unit.vectors)
+                for i in range(RUN * unit.vectors)
             ]
             pointers = (
                 emit.at(data["a"], given["a0"]),
@@ -189,7 +206,7 @@ def _product(rows_of):
             emit_product(
                 emit, unit, rows_of(unit),
                 (given["rounds"], given["depth"], given["step"]), pointers,
-                [tuple(numbers[3 * v : 3 * v + 3]) for v in range(unit.vectors)],
+                [tuple(numbers[RUN * v : RUN * v + RUN]) for v in range(unit.vectors)],
                 given["ahead"], given["c_step"], given["accumulate"], given["finish"],
             )  # fmt: skip
             return context.get_dummy_value()
@@ -213,6 +230,45 @@ _PRODUCT = (
 
 tall_product: Any = _product(lambda unit: unit.rows)
 short_product: Any = _product(lambda unit: unit.short_rows)
+
+
+def _pick_typer(typingctx, rounds, depth, b_near, b_far, far, b0, offsets, o0, runs, r0, step, t0):
+    """The intrinsic that packs B: vectors of several rows are picked once for all panels of A.
+
+    `pick(rounds, depth, b_near, b_far, far, b0, offsets, o0, runs, r0, step, t0)`, in the product's
+    terms: b_near[t0 + (o*depth + k)*COLUMNS + j] = B[o, k, j].
+    """
+    if not moves(b_near, b_far):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit, unit = emitter(context, builder, b_near.dtype), known_unit()
+        rounds, depth, near, distant, far, b0, offsets, o0, runs, r0, step, t0 = arguments
+        near, distant = emit.data(signature.args[2], near), emit.data(signature.args[3], distant)
+        b = emit.at(builder.select(far, distant, near), b0)
+        offsets = emit.at_integer(emit.data(signature.args[6], offsets), o0)
+        runs = emit.at_integer(emit.data(signature.args[8], runs), r0)
+        numbers = [emit.integer(runs, emit.index(i)) for i in range(RUN * unit.vectors)]
+        parts = [numbers[RUN * v : RUN * v + RUN] for v in range(unit.vectors)]
+        choices = [_choosing(emit, part, unit.picks) for part in parts]
+        target, columns = emit.at(near, t0), emit.index(unit.vectors * emit.lanes)
+        with emit.loop(rounds, []) as outer:
+            in_b = emit.at(b, emit.integer(offsets, outer.number))
+            here = emit.at(target, builder.mul(builder.mul(outer.number, depth), columns))
+            with emit.loop(depth, []) as inner:
+                at_b = emit.at(in_b, builder.mul(inner.number, step))
+                to = emit.at(here, builder.mul(inner.number, columns))
+                for v, ((first, second, *_), choose) in enumerate(zip(parts, choices, strict=True)):
+                    vector = choose(*[emit.load(emit.at(at_b, at)) for at in (first, second)])
+                    emit.store(vector, emit.at(to, emit.index(v * emit.lanes)))
+        return context.get_dummy_value()
+
+    i = types.intp
+    signature = types.void(i, i, b_near, b_far, types.boolean, i, offsets, i, runs, i, i, i)
+    return signature, codegen
+
+
+pick: Any = intrinsic(_pick_typer)
 
 
 def _take(stride):
@@ -265,6 +321,44 @@ take_every: Any = _take(1)
 take_second: Any = _take(2)
 take_fourth: Any = _take(4)
 take_stepped: Any = _take(None)
+
+
+def _take_both_typer(typingctx, count, source, s0, plane, ahead, target, even, odd, t_step, i, j):
+    """The intrinsic that takes every second element of planes, and the others, at once.
+
+    `take_both(count, source, s0, plane, ahead, target, even, odd, t_step, i, j)`: of elements i …
+    j-1 of the two vectors at source[s0 + n*plane], for n < count, the even ones to the vector at
+    target[even + n*t_step] and the odd ones to that at target[odd + n*t_step]; zeros for the others.
+    Reads no other element of source, but fetches what lies `ahead` of them.
+    """
+    if not moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, source.dtype)
+        count, sv, s0, plane, ahead, tv, even, odd, t_step, i, j = arguments
+        s, t = emit.at(emit.data(source, sv), s0), emit.data(target, tv)
+        lanes = emit.index(emit.lanes)
+        low, high = emit.between(i, j), emit.between(*[builder.sub(n, lanes) for n in (i, j)])
+        with emit.loop(count, []) as loop:
+            there = emit.at(s, builder.mul(loop.number, plane))
+            here = builder.mul(loop.number, t_step)
+            for k in range(0, 2 * emit.lanes, LINE_BYTES // emit.element_bytes):
+                onward = emit.at(emit.at(there, ahead), emit.index(k))
+                prefetch_line(builder, onward, write=False)
+            pair = [
+                emit.masked_load(emit.at(there, n), mask, emit.zero())
+                for n, mask in ((emit.index(0), low), (lanes, high))
+            ]
+            emit.store(emit.evens(*pair), emit.at(emit.at(t, even), here))
+            emit.store(emit.odds(*pair), emit.at(emit.at(t, odd), here))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(n, source, n, n, n, target, n, n, n, n, n), codegen
+
+
+take_both: Any = intrinsic(_take_both_typer)
 
 
 def _turn_typer(typingctx, rows, columns, source, s0, s_step, target, t0, places, p0):

@@ -15,47 +15,102 @@ that any tap reads for pixel 0, and rows likewise; the rows of several images fo
 from __future__ import annotations
 
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import take_every, take_second, take_stepped
+from fastcnn.kernels.cpu.microkernel import (
+    IN_ORDER,
+    RUN,
+    take_both,
+    take_every,
+    take_second,
+    take_stepped,
+)
 
 # Where the tiles of a product find B: packed tap by tap (pixel_tiles.py), in the source itself, or
 # in planes.
 PACKED, IN_PLACE, IN_PLANES = 0, 1, 2
+# What `locate` finds of a tile: nothing; vectors of two pieces at the most; such as are picked.
+NOWHERE, SPLIT, PICKED = 0, 1, 2
 
 
 @kernel
-def locate(runs, found, pieces, starts, tiles, mode, pitch, image_step, span, lanes, end):
-    """Runs of each tile's vectors as the product reads them; found[tile] is whether there are any.
+def _pick(runs, at, place, lane, length, fresh, lanes, end):
+    """Let lanes `lane` … lane+length-1 of the vector at runs[at] read from `place` on; whether they
+    can: a vector is picked from two windows, the second of which begins where the first ends or
+    later, and both end before place `end`. Without order among the lanes its split is 0."""
+    if fresh:
+        runs[at] = max(0, min(place, end - lanes))
+        runs[at + 1], runs[at + 2], runs[at + 3], runs[at + 4] = runs[at], lanes, 0, 0
+    for i in range(length):
+        number = place + i - runs[at]
+        if number >= lanes:
+            if runs[at + 1] == runs[at]:
+                runs[at + 1] = max(runs[at] + 1, min(place + i, end - lanes))
+            number = lanes + place + i - runs[at + 1]
+            if number >= 2 * lanes:
+                return False
+        if number != lane + i:
+            runs[at + 2] = 0
+        runs[at + 3 + (lane + i) // 8] |= number << 8 * ((lane + i) % 8)
+    return runs[at] + lanes <= end and runs[at + 1] + lanes <= end
 
-    There are none for a tile of which a vector holds more than two pieces, or would be read beyond
-    place `end`. Rows are `pitch` apart; images `image_step` in the source, and in planes `span`
-    rows more than those of the pixels of the image before.
+
+@kernel
+def _split(runs, at, place, lane, fresh, lanes):
+    """Let a vector's lanes from `lane` on read what follows the element before `place`, as the
+    first or the second piece of the vector."""
+    if fresh:
+        runs[at], runs[at + 1], runs[at + 2] = place - lane, place - lane, lanes
+        runs[at + 3], runs[at + 4] = IN_ORDER
+    else:
+        runs[at + 1], runs[at + 2] = place - lane, lane
+        for i in range(lane, lanes):
+            runs[at + 3 + i // 8] += lanes << 8 * (i % 8)
+
+
+@kernel
+def locate(runs, found, pieces, starts, tiles, mode, pitch, image_step, span, lanes, end, picks):
+    """Runs of each tile's vectors as the product reads them; found[tile] is of which kind they are.
+
+    Vectors have two pieces at the most, or else, if the unit `picks`, two vectors of memory hold
+    them together; and none is read beyond place `end`. Rows are `pitch` apart; images `image_step`
+    in the source, and in planes `span` rows more than those of the pixels of the image before.
+    pieces[p, 6] becomes the place of a piece's first pixel.
     """
     origin, image, bottom = 0, -1, 0
     for tile in range(tiles):
-        found[tile] = mode != PACKED
+        found[tile] = NOWHERE
         if mode == PACKED:
             continue
-        at, count = 0, 0
-        for p in range(starts[tile], starts[tile + 1]):
-            lane, i, vector = pieces[p, 1], pieces[p, 4], pieces[p, 0]
+        p0, p1 = starts[tile], starts[tile + 1]
+        at, count, split = 0, 0, True
+        for p in range(p0, p1):
             if pieces[p, 2] == 0:  # a vector without pixels reads what the one before it reads
-                base = runs[at]
+                pieces[p, 6] = runs[at]
             elif mode == IN_PLACE:
-                base = pieces[p, 3] * image_step + i * pitch + pieces[p, 5]
+                pieces[p, 6] = pieces[p, 3] * image_step + pieces[p, 4] * pitch + pieces[p, 5]
             else:
                 if pieces[p, 3] != image:
                     origin += bottom + 1 + span if image >= 0 else 0
-                    origin, image = origin - i, pieces[p, 3]
-                bottom = i
-                base = (origin + i) * pitch + pieces[p, 5]
-            if p == starts[tile] or pieces[p - 1, 0] != vector:
-                at, count, base = vector * 3, 1, base - lane
-                runs[at], runs[at + 1], runs[at + 2] = base, base, lanes
-            else:
-                count += 1
-                runs[at + 1], runs[at + 2] = base - lane, lane
-            if count > 2 or runs[at] < 0 or runs[at + 1] + lanes > end:
-                found[tile] = False
+                    origin, image = origin - pieces[p, 4], pieces[p, 3]
+                bottom = pieces[p, 4]
+                pieces[p, 6] = (origin + bottom) * pitch + pieces[p, 5]
+            fresh = p == p0 or pieces[p - 1, 0] != pieces[p, 0]
+            if fresh:
+                at, count = pieces[p, 0] * RUN, 0
+            count += 1
+            _split(runs, at, pieces[p, 6], pieces[p, 1], fresh, lanes)
+            split &= count <= 2 and runs[at] >= 0 and runs[at + 1] + lanes <= end
+        if split:
+            found[tile] = SPLIT
+        elif picks:
+            found[tile] = PICKED
+            for p in range(p0, p1):
+                fresh = p == p0 or pieces[p - 1, 0] != pieces[p, 0]
+                if not _pick(
+                    runs, pieces[p, 0] * RUN, pieces[p, 6], pieces[p, 1], pieces[p, 2], fresh,
+                    lanes, end,
+                ):  # fmt: skip
+                    found[tile] = NOWHERE
+                    break
 
 
 @kernel
@@ -69,8 +124,10 @@ def lay(
     `pixel_tiles.fill`. Writes up to a vector beyond each row: `plane` has room for it.
     """
     C, H, W, sh, sw = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    channels = c1 - c0
-    for n in range(corners.shape[0]):
+    channels, n = c1 - c0, 0
+    while n < corners.shape[0]:
+        # both residues of a row at once where its columns have two: half as many reads
+        both = sw == 2 and n + 1 < corners.shape[0] and corners[n, 0] == corners[n + 1, 0]
         target, p = n * plane, 0
         while p < count:
             image, top, bottom = pieces[p, 3], pieces[p, 4], pieces[p, 4]
@@ -85,10 +142,17 @@ def lay(
                     w = j * sw + col + corners[n, 1]
                     first = min(lanes, max(0, (sw - 1 - w) // sw))
                     last = max(first, min(lanes, (W - w + sw - 1) // sw))
+                    if both:
+                        first, last = max(0, -w), min(2 * lanes, W - w)
                     if h < 0 or h >= H:
                         first, last = 0, 0
                     at = target + j
-                    if sw == 1:
+                    if both:
+                        take_both(
+                            channels, source, o + w, H * W, sh * W, b, at, at + plane, step, first,
+                            last,
+                        )  # fmt: skip
+                    elif sw == 1:
                         take_every(
                             channels, source, o + w, H * W, sw, b, at, step, first, last, True
                         )
@@ -101,3 +165,4 @@ def lay(
                             channels, source, o + w, H * W, sw, b, at, step, first, last, True
                         )
                 target += pitch
+        n += 2 if both else 1

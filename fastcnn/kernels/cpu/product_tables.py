@@ -40,7 +40,7 @@ _FIELDS = (
     "row_step", "channel_step", "group_step",
     # how it is cut
     "some_channels", "some_positions", "some_panels", "block", "span", "spans",
-    "lanes", "columns", "tall",
+    "lanes", "columns", "tall", "picks",
     # the result: its channels, whether its rows take tiles as they are, and aligned
     "out_channels", "dense", "aligned", "paired", "together", "clear",
     # where B is found (planes.py)
@@ -252,7 +252,7 @@ def tabulate(
         "row_step": steps[0], "channel_step": steps[1], "group_step": steps[2],
         "some_channels": some_channels, "some_positions": some_positions,
         "some_panels": some_panels, "block": block, "span": span, "spans": spans,
-        "lanes": lanes, "columns": columns, "tall": unit.rows,
+        "lanes": lanes, "columns": columns, "tall": unit.rows, "picks": unit.picks,
         "out_channels": out[0], "dense": dense, "aligned": aligned,
         "paired": pairs is not None, "together": pairs.together if pairs else 1,
         "clear": pairs.clear if pairs else 0, "laid": laid,
@@ -279,7 +279,7 @@ def combine(found: list[Part], itemsize: int) -> Product:
         packed += depth * n["padded_rows"]
         flops += 2 * depth * n["rows"] * n["pixels"]
         elements = of_b + n["together"] * n["c"] + n["lanes"] + n["padded_rows"]
-        scratch = max(scratch, elements * itemsize + n["pieces"] * 48)
+        scratch = max(scratch, elements * itemsize + n["pieces"] * 56)
     # Tasks of several parts at the same pixels follow each other: they write to the same lines.
     share = [(t / n["tasks"], i, t) for i, n in enumerate(parts) for t in range(n["tasks"])]
     return Product(

@@ -230,6 +230,24 @@ class Emitter:
         picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(1, 2 * self.lanes, 2)))
         return self.builder.shuffle_vector(low, high, picked)
 
+    def lane_numbers(self, words):
+        """Numbers of lanes, for `picked`, from integers that hold a byte for each."""
+        kind = ir.VectorType(_INT, self.lanes // 8)
+        packed = ir.Constant(kind, ir.Undefined)
+        for i in range(self.lanes // 8):
+            packed = self.builder.insert_element(packed, words[i], ir.Constant(_LANE, i))
+        listed = self.builder.bitcast(packed, ir.VectorType(ir.IntType(8), self.lanes))
+        whole = ir.IntType(8 * self.element_bytes)
+        return self.builder.zext(listed, ir.VectorType(whole, self.lanes))
+
+    def picked(self, low, high, numbers):
+        """Of two vectors in a row the numbered lanes. Vectors of 64 bytes, on AVX-512 alone."""
+        kind = "ps" if self.element_bytes == 4 else "pd"
+        signature = ir.FunctionType(self.vector, [self.vector, numbers.type, self.vector])
+        name = f"llvm.x86.avx512.vpermi2var.{kind}.512"
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, [low, numbers, high])
+
     def interleaved(self, even, odd):
         """Two vectors in a row whose even and odd lanes are these."""
         pairs = [lane for i in range(self.lanes) for lane in (i, self.lanes + i)]
@@ -420,8 +438,8 @@ def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, 
 def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=None, a_row=1):
     """start[row*vectors + v] += sum over k of a[k*a_step + row*a_row] * vector v of B's row k.
 
-    runs[v] = (first, second, mask): lanes of the mask come from first[k*step …], the others from
-    second[k*step …]; without a mask all from first. Emits a loop of `depth` rounds, at least one,
+    runs[v] = (first, second, choose): choose(a, b) makes the vector of those at first[k*step …] and
+    second[k*step …]; without it all is from first. Emits a loop of `depth` rounds, at least one,
     and returns the totals: per round one or two loads for each vector of B, `rows` broadcasts of A,
     a multiply-add for each total, all totals in registers. A is packed where no a_step is given.
     `each` is called with the number of the round, to emit what else is to be done in it.
@@ -434,10 +452,10 @@ def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=Non
         row_of_a = emit.at(a, builder.mul(loop.number, a_step))
         row_of_b = builder.mul(loop.number, step)
         bs = []
-        for first, second, mask in runs:
+        for first, second, choose in runs:
             vector = emit.load(emit.at(first, row_of_b))
-            if mask is not None:
-                vector = builder.select(mask, vector, emit.load(emit.at(second, row_of_b)))
+            if choose is not None:
+                vector = choose(vector, emit.load(emit.at(second, row_of_b)))
             bs.append(vector)
         loop.next = []
         for row in range(rows):

@@ -23,9 +23,9 @@ import numpy as np
 
 from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import short_product, tall_product
+from fastcnn.kernels.cpu.microkernel import IN_ORDER, RUN, pick, short_product, tall_product
 from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, store, store_pairs
-from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, lay, locate
+from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, NOWHERE, PICKED, lay, locate
 from fastcnn.kernels.cpu.product_tables import Product
 from fastcnn.kernels.cpu.threads import launch
 
@@ -56,14 +56,15 @@ def _multiply(
     """The product of a part on one block of `n` pixels, panels first … last-1, stored if it is
     complete. `second` is whether it is that of a pair, whose first part's sums stand in c."""
     lanes, columns, channels, positions = s.lanes, s.columns, s.channels, s.positions
-    plane, of_tile, own_runs = s.grid_h * s.grid_w, 3 * columns // lanes, 3 * (s.block // lanes)
+    plane, of_tile = s.grid_h * s.grid_w, RUN * (columns // lanes)
+    own_runs = RUN * (s.block // lanes)
     out_plane, first_row = out_sizes[1] * out_sizes[2], group * s.rows + panels[first, 0]
     per_pixel = bias.size > s.out_channels
     places[:positions] = offsets[s.first_tap : s.first_tap + positions]
     at_sums, zeros = s.c if second else 0, c.size - lanes
     locate(
         runs, found, pieces, starts, tiles, s.mode, s.pitch, s.image_step, s.extra_rows, lanes,
-        s.end,
+        s.end, s.picks != 0,
     )  # fmt: skip
     done = 0
     for c0 in range(0, channels, s.some_channels):
@@ -88,18 +89,25 @@ def _multiply(
                     and (tile + 1) * columns <= lead + n and (tile > 0 or lead == 0)
                 )  # fmt: skip
                 u0, u1 = _reached(taps, t0, t1, pieces, p0, p1, sizes)
-                far = found[tile] and s.mode == IN_PLACE
+                far = found[tile] != NOWHERE and s.mode == IN_PLACE
                 at_b, o0, r0, step = 0, u0, tile * of_tile, s.step
                 if far:
                     at_b = (base + c0) * step
-                if not found[tile]:
-                    at_b, o0, r0, step = s.laid, positions, own_runs, columns
-                    fill(
-                        b[s.laid :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, u0, u1,
-                        base + c0, base + c1, columns, lanes,
-                    )  # fmt: skip
+                # packed, unless the first panel's product, and so all, can read it where it is
+                if found[tile] == NOWHERE or found[tile] == PICKED and panels[first, 2] == s.tall:
+                    if found[tile] == PICKED:
+                        pick(
+                            u1 - u0, c1 - c0, b, source, far, at_b, places, o0, runs, r0, step,
+                            s.laid,
+                        )  # fmt: skip
+                    else:
+                        fill(
+                            b[s.laid :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, u0, u1,
+                            base + c0, base + c1, columns, lanes,
+                        )  # fmt: skip
+                    far, at_b, o0, r0, step = False, s.laid, positions, own_runs, columns
                 onward = 0  # where the next tile reads
-                if far and tile + 1 < tiles and found[tile + 1]:
+                if far and tile + 1 < tiles and found[tile + 1] != NOWHERE:
                     onward = runs[r0 + of_tile] - runs[r0]
                 for p in range(first, last):
                     k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
@@ -166,7 +174,7 @@ def _product_chunk(
     group, panel_block = divmod(rest, (panels.shape[0] + s.some_panels - 1) // s.some_panels)
     first = panel_block * s.some_panels
     last = min(panels.shape[0], first + s.some_panels)
-    lanes, columns, of_tile = s.lanes, s.columns, 3 * s.columns // s.lanes
+    lanes, columns, of_tile = s.lanes, s.columns, RUN * (s.columns // s.lanes)
     b = np.empty(room, source.dtype)
     # behind the sums a vector of zeros, for columns of the result that no part makes
     c = np.empty(s.together * s.c + lanes, source.dtype)
@@ -178,15 +186,16 @@ def _product_chunk(
             for m in range(panels[p, 1]):
                 ends[panels[p, 3] + m] = bias[group * s.rows + panels[p, 0] + m]
     end = 0 if per_pixel else 2 if relu else 1 if bias.size > 0 else 0
-    pieces = np.empty((s.pieces, 6), np.int64)
+    pieces = np.empty((s.pieces, 7), np.int64)
     starts = np.empty(s.block // columns + 1, np.int64)
-    found = np.empty(s.block // columns, np.bool_)
+    found = np.empty(s.block // columns, np.int64)
     # Behind the block's tiles stands a tile of packed B: whole vectors, its own offsets of taps.
-    runs = np.empty(3 * (s.block // lanes) + of_tile, np.int64)
-    own_runs = 3 * (s.block // lanes)
+    own_runs = RUN * (s.block // lanes)
+    runs = np.empty(own_runs + of_tile, np.int64)
     for v in range(columns // lanes):
-        runs[own_runs + 3 * v], runs[own_runs + 3 * v + 1] = v * lanes, v * lanes
-        runs[own_runs + 3 * v + 2] = lanes
+        at = own_runs + RUN * v
+        runs[at], runs[at + 1], runs[at + 2] = v * lanes, v * lanes, lanes
+        runs[at + 3], runs[at + 4] = IN_ORDER
     places = np.empty(some_places, np.int64)
     # Pixels before the first place of the result that a whole vector could be aligned to take the
     # end of a vector of their own: the vectors of all rows are aligned then, where rows are.

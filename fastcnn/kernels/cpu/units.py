@@ -36,6 +36,9 @@ class VectorUnit:
         both sides are loaded.
     fused : bool
         Whether it multiplies and adds in one instruction.
+    picks : bool
+        Whether one instruction picks each lane of a vector from any of two others, by numbers in a
+        register (vpermt2ps).
     """
 
     name: str
@@ -48,6 +51,7 @@ class VectorUnit:
     mask_registers: bool
     dots: tuple[int, int]
     fused: bool = True
+    picks: bool = False
 
     def lanes(self, itemsize: int) -> int:
         """Elements of this size in a vector."""
@@ -59,7 +63,7 @@ class VectorUnit:
 # else LLVM knows, such as x86 with SSE2 alone: vectors of 16 bytes, which LLVM splits where there
 # are none, and 8 of 16 registers, for a product needs one of its own before it is added.
 UNITS = (
-    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 32, 14, 2, 8, True, (6, 4)),
+    VectorUnit("AVX-512", frozenset({"avx512f"}), 64, 32, 14, 2, 8, True, (6, 4), picks=True),
     VectorUnit("AVX2", frozenset({"avx2", "fma"}), 32, 16, 6, 2, 4, False, (3, 3)),
     VectorUnit("NEON", frozenset({"neon"}), 16, 32, 8, 2, 4, False, (4, 4)),
     VectorUnit("generic", frozenset(), 16, 16, 4, 2, 2, False, (2, 2), fused=False),
