@@ -6,6 +6,9 @@ import pytest
 from fastcnn import functional
 from fastcnn.geometry import conv2d_geometry
 from fastcnn.kernels.cpu import implicit_gemm, portable
+from fastcnn.kernels.cpu.microkernel import RUN
+from fastcnn.kernels.cpu.pixel_tiles import cut
+from fastcnn.kernels.cpu.planes import NOWHERE, PICKED, locate
 from fastcnn.kernels.cpu.units import vector_unit
 from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded
 from tests.geometries import ConvCase, small_integers
@@ -40,6 +43,14 @@ CASES = [
     ConvCase(2, 17, 8, 12, 9, 1, 1, 2, 1, 1, 1),
     ConvCase(2, 9, 11, 2, 5, 2, 3, (4, 2), 1, 1, 1),
     ConvCase(2, 40, 7, 41, 10, 3, 3, 2, 1, 1, 2),
+    # several rows in a vector, of several images: in planes and in place, for tall panels and for
+    # short ones alone; rows too short for two reads
+    ConvCase(9, 5, 7, 7, 30, 3, 3, 1, 1, 1, 1),
+    ConvCase(9, 30, 14, 14, 8, 3, 3, 2, 1, 1, 1),
+    ConvCase(5, 6, 11, 9, 24, 3, 3, 1, 0, 1, 1),
+    ConvCase(4, 6, 20, 29, 24, 5, 5, 3, 1, 1, 1),
+    ConvCase(17, 5, 5, 4, 16, 3, 2, 1, 0, 1, 1),
+    ConvCase(6, 5, 9, 11, 16, 3, 3, 2, 1, 2, 1),
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", FLOATS)
@@ -65,6 +76,27 @@ def test_equals_the_portable_kernel_on_integers(case, dtype):
         getattr(implicit_gemm, operation)(g, *given, out.array)
         out.assert_untouched_around()
         np.testing.assert_array_equal(out.array, want)
+
+
+@pytest.mark.skipif(
+    vector_unit() is None or not vector_unit().picks, reason="no unit that picks lanes here"
+)
+@pytest.mark.parametrize(("W", "least", "packed"), [(7, 5, 2), (13, 1, 0)])
+def test_short_rows_are_picked_out_of_planes(W, least, packed):
+    """Of 3 x 3 filters hardly a tile has to be packed tap by tap."""
+    g = conv2d_geometry((9, 3, W, W), (20, 3, 3, 3), padding=1)
+    (s,) = implicit_gemm._forward(g, 4).parts
+    pieces = np.empty((s["pieces"], 7), np.int64)
+    starts = np.empty(s["block"] // s["columns"] + 1, np.int64)
+    pixels = min(s["block"], s["pixels"])
+    tiles = cut(pieces, starts, 0, pixels, 0, W, W, s["columns"], s["lanes"])
+    found, runs = np.full(tiles, -1), np.zeros(RUN * (s["block"] // s["lanes"]), np.int64)
+    locate(
+        runs, found, pieces, starts, tiles, s["mode"], s["pitch"], s["image_step"],
+        s["extra_rows"], s["lanes"], s["end"], True,
+    )  # fmt: skip
+    assert (found == PICKED).sum() >= least
+    assert (found == NOWHERE).sum() <= packed
 
 
 @on_vectors

@@ -15,8 +15,10 @@ from fastcnn.kernels.cpu.microkernel import (
     dots,
     emit_dots,
     emit_product,
+    pick,
     put,
     short_product,
+    take_both,
     take_every,
     take_fourth,
     take_second,
@@ -55,6 +57,16 @@ def multiplying(
             rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step, ahead,
             c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
         )  # fmt: skip
+
+
+@kernel
+def picking(rounds, depth, near, far_away, far, b0, offsets, o0, runs, r0, step, t0):
+    pick(rounds, depth, near, far_away, far, b0, offsets, o0, runs, r0, step, t0)
+
+
+@kernel
+def taking_both(count, s, s0, plane, ahead, t, even, odd, step, first, last):
+    take_both(count, s, s0, plane, ahead, t, even, odd, step, first, last)
 
 
 @kernel
@@ -246,6 +258,67 @@ def test_take_reads_its_lanes_alone(dtype, stride, fresh):
                     expected[5 + n * step : 5 + n * step + lanes] = 0
                 expected[5 + n * step + first : 5 + n * step + last] = wanted
             taking(count, source, s0, plane, stride, target, 5, step, first, last, fresh)
+            np.testing.assert_array_equal(target, expected)
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("far", [False, True])
+def test_lanes_are_picked_by_their_numbers(dtype, far):
+    """By `pick`, and by the short tile where the unit can, from two vectors in any order; else the
+    numbers say what the split says. What is not picked is NaN."""
+    rng = np.random.default_rng(3)
+    lanes, rounds, depth, step = UNIT.lanes(np.dtype(dtype).itemsize), 2, 3, 90
+    columns, rows = UNIT.vectors * lanes, UNIT.short_rows
+    b = np.full(7 + rounds * 400, np.nan, dtype)
+    offsets, runs = np.array([9, 400, 0]), [9]
+    values = rng.integers(-8, 9, (rounds, depth, columns)).astype(dtype)
+    for v in range(UNIT.vectors):
+        first, second = 2 * v * lanes, 2 * v * lanes + lanes + 3
+        split = v + 1
+        numbers = np.array([lane + lanes * (lane >= split) for lane in range(lanes)])
+        if UNIT.picks:
+            numbers, split = rng.permutation(2 * lanes)[:lanes], 0
+        runs += [first, second, split, *words(numbers)]
+        places = np.where(numbers < lanes, first + numbers, second + numbers - lanes)
+        for o in range(rounds):
+            for k in range(depth):
+                of_vector = values[o, k, v * lanes : (v + 1) * lanes]
+                b[7 + offsets[1 + o] + k * step + places] = of_vector
+    runs = np.array(runs)
+    packed = np.full(5 + values.size + 5, np.nan, dtype)
+    near = np.concatenate([packed, b])
+    b0 = 7 if far else 7 + packed.size
+    picking(rounds, depth, near, b if far else packed, far, b0, offsets, 1, runs, 1, step, 5)
+    np.testing.assert_array_equal(near[5:-5][: values.size], values.ravel())
+    assert np.isnan(near[[*range(5), *range(5 + values.size, packed.size)]]).all()
+    a = rng.integers(-8, 9, (rounds, depth, rows)).astype(dtype)
+    c = np.full((rows, columns), np.nan, dtype)
+    multiplying(
+        False, rounds, depth, a.ravel(), 0, b, b, far, 7, offsets, 1, runs, 1, step, 0,
+        c.ravel(), c.ravel(), far, 0, columns, False, a.ravel(), 0, 0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(c, np.einsum("okm,okj->mj", a, values))
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_both_residues_are_taken_at_once(dtype):
+    """Elements beyond the bounds lie in poison, and before the array's first; what is fetched may
+    be no memory."""
+    lanes, count, plane, step = UNIT.lanes(np.dtype(dtype).itemsize), 3, 70, 90
+    for first in range(2 * lanes):
+        for last in range(first, 2 * lanes + 1):
+            source = np.full(count * plane, np.nan, dtype)
+            target = np.full(count * step, 5, dtype)
+            expected = target.copy()
+            for n in range(count):
+                row = np.zeros(2 * lanes, dtype)
+                row[first:last] = 1000 * (n + 1) + np.arange(last - first)
+                source[n * plane : n * plane + last - first] = row[first:last]
+                expected[1 + n * step : 1 + n * step + lanes] = row[::2]
+                expected[40 + n * step : 40 + n * step + lanes] = row[1::2]
+            taking_both(count, source, -first, plane, 1 << 40, target, 1, 40, step, first, last)
             np.testing.assert_array_equal(target, expected)
 
 

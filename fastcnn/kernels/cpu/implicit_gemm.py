@@ -105,9 +105,10 @@ def conv2d(
     `fastcnn.functional.conv2d`, batched. `packed` is from `pack`, where that has been kept."""
     if y.size:
         bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
+        product = _forward(geometry, x.itemsize)
         if packed is None:
-            packed = pack("conv2d", geometry, w)
-        run(_forward(geometry, x.itemsize), x, packed, bias, relu, y)
+            packed = put_in_order(product, w, kept=False)
+        run(product, x, packed, bias, relu, y)
 
 
 def conv2d_input_grad(
@@ -127,7 +128,7 @@ def conv2d_input_grad(
             dx.fill(0)
         if product is not None:
             if packed is None:
-                packed = pack("conv2d_input_grad", geometry, w)
+                packed = put_in_order(product, w, kept=False)
             run(product, dy, packed, np.empty(0, dy.dtype), False, dx)
 
 

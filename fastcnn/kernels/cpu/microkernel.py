@@ -153,7 +153,9 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumul
     if unit.mask_registers and rows == unit.rows:
         totals = split(True)
     else:
-        uncut = [builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split, *_ in runs]
+        uncut = [
+            builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split, *_ in runs
+        ]
         whole = reduce(builder.and_, uncut)
         totals = _chosen(
             builder, whole, lambda: totals_of([None] * vectors, True), lambda: split(False)
@@ -328,8 +330,8 @@ def _take_both_typer(typingctx, count, source, s0, plane, ahead, target, even, o
 
     `take_both(count, source, s0, plane, ahead, target, even, odd, t_step, i, j)`: of elements i …
     j-1 of the two vectors at source[s0 + n*plane], for n < count, the even ones to the vector at
-    target[even + n*t_step] and the odd ones to that at target[odd + n*t_step]; zeros for the others.
-    Reads no other element of source, but fetches what lies `ahead` of them.
+    target[even + n*t_step] and the odd ones to that at target[odd + n*t_step], and zeros for the
+    others. Reads no other element of source, but fetches what lies `ahead` of them.
     """
     if not moves(source, target):
         return None

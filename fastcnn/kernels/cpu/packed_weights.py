@@ -12,6 +12,10 @@ from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import put, turn
 from fastcnn.kernels.cpu.product_tables import Product, blocks_of
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.memory import SCRATCH
+
+# Bytes from which on the C library may give memory back after each call.
+LARGE = 1 << 20
 
 
 @kernel
@@ -75,12 +79,14 @@ def _pack(
                     )  # fmt: skip
 
 
-def pack(product: Product, w: np.ndarray) -> np.ndarray:
-    """w in the order in which the product reads it."""
+def pack(product: Product, w: np.ndarray, kept: bool = True) -> np.ndarray:
+    """w in the order in which the product reads it; if it is not `kept` beyond a call, in memory
+    that is used again where it is large. New pages took 0.5 ms of the 14 of 512x512 filters."""
     p, s = product, product.parts[0]
     follow = s["channel_step"] <= s["row_step"]
     blocks = len(p.panels) if follow else blocks_of(int(s["channels"]), int(s["some_channels"]))
-    packed = np.empty(p.packed, w.dtype)
+    large = not kept and p.packed * w.itemsize >= LARGE
+    packed = SCRATCH.empty((p.packed,), w.dtype) if large else np.empty(p.packed, w.dtype)
     launch(
         _pack_chunk, int(s["groups"]) * blocks, packed.nbytes,
         w.reshape(-1), p.taps, p.panels, packed, p.parts,

@@ -19,8 +19,8 @@ def cut(pieces, starts, first_pixel, n, lead, grid_h, grid_w, columns, lanes):
     The first tile begins with `lead` lanes without pixels, fewer than a vector has.
 
     pieces[p] begins with (vector, counted from the first tile's first; lane; length; image; i; j),
-    those of tile t from starts[t] to starts[t + 1] - 1. A vector of the last tile that no pixel is left for
-    has one piece of length 0.
+    those of tile t from starts[t] to starts[t + 1] - 1. A vector of the last tile that no pixel is
+    left for has one piece of length 0.
     """
     found, done = 0, 0
     tiles = (lead + n + columns - 1) // columns

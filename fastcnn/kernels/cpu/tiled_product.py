@@ -94,8 +94,9 @@ def _multiply(
                 if far:
                     at_b = (base + c0) * step
                 # packed, unless the first panel's product, and so all, can read it where it is
-                if found[tile] == NOWHERE or found[tile] == PICKED and panels[first, 2] == s.tall:
-                    if found[tile] == PICKED:
+                picked = found[tile] == PICKED
+                if found[tile] == NOWHERE or (picked and panels[first, 2] == s.tall):
+                    if picked:
                         pick(
                             u1 - u0, c1 - c0, b, source, far, at_b, places, o0, runs, r0, step,
                             s.laid,
