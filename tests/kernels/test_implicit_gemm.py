@@ -10,6 +10,7 @@ from fastcnn.kernels.cpu.microkernel import RUN
 from fastcnn.kernels.cpu.pixel_tiles import cut
 from fastcnn.kernels.cpu.planes import NOWHERE, PICKED, locate
 from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.selection import Problem, choose
 from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded
 from tests.geometries import ConvCase, small_integers
 
@@ -97,6 +98,26 @@ def test_short_rows_are_picked_out_of_planes(W, least, packed):
     )  # fmt: skip
     assert (found == PICKED).sum() >= least
     assert (found == NOWHERE).sum() <= packed
+
+
+@pytest.mark.skipif(
+    vector_unit() is None or not vector_unit().picks, reason="no unit that picks lanes here"
+)
+@pytest.mark.parametrize(
+    ("operation", "channels", "size", "filters", "kernel", "stride"),
+    [
+        ("conv2d", 32, 28, 32, 3, 2),
+        ("conv2d", 16, 31, 24, 5, 3),
+        ("conv2d", 24, 14, 24, 3, 2),
+        ("conv2d_weight_grad", 16, 56, 32, 3, 2),
+    ],
+)
+def test_serves_strided_layers_of_some_channels(operation, channels, size, filters, kernel, stride):
+    """Where the kernels for few channels took 1.16 to 1.4 times as long."""
+    g = conv2d_geometry(
+        (8, channels, size, size), (filters, channels, kernel, kernel), stride=stride, padding=1
+    )
+    assert choose(Problem(operation, g, "float32")).name == "implicit_gemm"
 
 
 @on_vectors

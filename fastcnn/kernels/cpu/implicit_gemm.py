@@ -146,14 +146,15 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # Measured on one core of a Zen 5 machine, float32, least squares of relative errors over all layers
 # of the suites, with their images and with one: FLOP/s of whole tiles; elements copied for B (at
 # strides above 2 gathered), of the result and of the weights per second; seconds of the smallest
-# call and of each part. All layers take 0.7 to 2.4 times what they say together, nine of ten 0.8 to
-# 1.4 times.
+# call and of each part, of a pixel that is stored beside others. All layers take 0.7 to 2.4 times
+# what they say together, nine of ten 0.8 to 1.4 times.
 TILE_FLOPS = 193e9
 COPIED, GATHERED = 4.7e9, 0.7e9
 STORED = 2.5e9
 PACKED = 1.8e9
 CALL = 9e-6
-PART = 3.7e-6
+PART = 1.5e-6
+INTERLEAVED = 4.5e-9
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -165,19 +166,21 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     if not forward:
         source, result = result, source
         width, parts = g.W // g.stride[1], min(g.stride[0], g.H) * min(g.stride[1], g.W)
-    taken = g.flops / (2 * rows)
+    narrow, taken = width < known_unit().lanes(itemsize), g.flops / (2 * rows)
     if not forward and g.stride == (1, 1) and g.P and g.Q:
         # dX is larger than dY where there is little padding: its borders are multiplied by zeros,
         # but for rows of them that a whole tile has in common
         taken *= g.W / g.Q * (1 + g.H / g.P) / 2
     if g.R * g.S == 1 and g.stride == (1, 1):
         copied = 0.0  # read in place
-    elif width < known_unit().lanes(itemsize):
+    elif narrow and not known_unit().picks:
         copied = taken  # vectors of more than two rows: packed tap by tap
     else:
         copied = min(taken, 2 * prod(source))  # into planes, with a halo
-    rate = GATHERED if forward and g.stride[1] > 2 else COPIED
+    rate = GATHERED if forward and g.stride[1] > 2 and not narrow else COPIED
     seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied / rate + prod(result) / STORED
+    if not forward and g.stride != (1, 1):
+        seconds += INTERLEAVED * g.N * g.H * g.W
     return CALL + parts * PART + itemsize / 4 * (seconds + prod(g.weight_shape) / PACKED)
 
 

@@ -25,7 +25,7 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
-from fastcnn.kernels.cpu.small_channel import positions
+from fastcnn.kernels.cpu.small_channel import SOME, positions
 from fastcnn.kernels.cpu.small_channel_rows import (
     Copy,
     Sweep,
@@ -54,11 +54,13 @@ UNIT_BYTES = 320 << 10
 TASKS = 8
 
 # Measured as in small_channel_sweep.py: FLOP/s of whole tiles, elements of dy per second; seconds
-# of a tile's sums over its lanes, and of the smallest call.
+# of a tile's sums over its lanes, and of the smallest call; how much longer strided layers of
+# SOME channels take: eleven of 8 to 32 took 1.1 to 1.8 times as long as without it.
 TILE_FLOPS = 180e9
 READ = 12e9
 SUMS = 20e-9
 CALL = 4.2e-6
+STRIDED = 1.3
 
 
 @kernel
@@ -231,7 +233,9 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     sweep = forward(g)
     joined, rows, images = _unit(sweep, itemsize)
     units = g.groups * g.N * g.P / (rows * images)
-    return CALL + units * _unit_seconds(sweep, rows, images, itemsize, joined)
+    seconds = units * _unit_seconds(sweep, rows, images, itemsize, joined)
+    strided = g.stride != (1, 1) and g.C // g.groups >= SOME
+    return CALL + seconds * (STRIDED if strided else 1)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
