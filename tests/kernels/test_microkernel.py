@@ -429,7 +429,7 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tile):
     loops = inner_loops(assembly(cpu, triple, unit, tile), multiply)
     assert loops
     spilt = [bool(on_stack(loop)) for loop in loops]
-    assert not (all(spilt) if "dots" not in tile and not unit.picks else any(spilt))
+    assert not (all(spilt) if "dots" not in tile and not unit.mask_registers else any(spilt))
     for loop in loops:
         products = [line for line in loop if re.match(multiply, line)]
         assert products
