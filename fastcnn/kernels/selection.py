@@ -359,6 +359,11 @@ def trace(text: str) -> None:
         print(f"fastcnn: {text}", file=sys.stderr, flush=True)
 
 
+def listed(problem: Problem) -> list[Implementation]:
+    """All implementations of its operation, where its arrays are."""
+    return (IMPLEMENTATIONS if problem.device == "cpu" else ON_CUDA)[problem.operation]
+
+
 def choose(problem: Problem, algorithm: Any = "auto") -> Implementation:
     """The implementation that serves a problem.
 
@@ -375,8 +380,7 @@ def choose(problem: Problem, algorithm: Any = "auto") -> Implementation:
     """
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, but got {algorithm!r}")
-    lists = IMPLEMENTATIONS if problem.device == "cpu" else ON_CUDA
-    candidates = lists[problem.operation]
+    candidates = listed(problem)
     if algorithm != "auto":
         for candidate in candidates:
             if candidate.name == algorithm:

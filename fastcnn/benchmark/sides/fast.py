@@ -18,7 +18,7 @@ from fastcnn.benchmark.sides.prepared import (
     with_network,
 )
 from fastcnn.kernels.plans import only
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation, Problem, choose
+from fastcnn.kernels.selection import Implementation, Problem, choose, listed
 
 
 def selection_problem(case: Case) -> Problem:
@@ -31,22 +31,22 @@ def variants(case: Case) -> list[str]:
     """ "auto", and every implementation that supports the problem but is not what auto takes."""
     if not case.measured.function:
         return ["auto"]
-    problem = selection_problem(case)
+    return variants_of(selection_problem(case))
+
+
+def variants_of(problem: Problem) -> list[str]:
+    """The same for a problem, wherever its arrays are."""
     chosen = choose(problem)
-    others = [i for i in IMPLEMENTATIONS[problem.operation] if i.name != chosen.name]
+    others = [i for i in listed(problem) if i.name != chosen.name]
     return ["auto", *(i.name for i in others if i.supports(problem) is None)]
 
 
-def _implementation(variant: str, problem: Problem) -> Implementation:
-    if variant == "auto":
-        return choose(problem)
-    for candidate in IMPLEMENTATIONS[problem.operation]:
-        if candidate.name == variant:
-            reason = candidate.supports(problem)
-            if reason is not None:
-                raise Unsupported(reason)
-            return candidate
-    raise Unsupported(f"{problem.operation} has no implementation {variant!r}")
+def implementation_of(variant: str, problem: Problem) -> Implementation:
+    """What a variant stands for; Unsupported says why it cannot serve the problem."""
+    try:
+        return choose(problem, variant)
+    except ValueError as error:
+        raise Unsupported(str(error)) from None
 
 
 def pinned(operation: str, implementation: Implementation) -> Any:
@@ -72,7 +72,7 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepa
     if not case.measured.function:
         return with_network(case, sets, "auto")
     problem = selection_problem(case)
-    implementation = _implementation(variant, problem)
+    implementation = implementation_of(variant, problem)
     if case.operation == "conv2d_frozen":
         frozen: list[Any] = [fastcnn.PackedWeight(arrays["w"]) for arrays in sets]
         sets = [arrays | {"w": w} for arrays, w in zip(sets, frozen, strict=True)]

@@ -13,11 +13,11 @@ import fastcnn
 from fastcnn import functional
 from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.operations import Arrays
-from fastcnn.benchmark.sides.fast import pinned
-from fastcnn.benchmark.sides.prepared import Prepared, Unsupported, back_to_back
+from fastcnn.benchmark.sides.fast import implementation_of, pinned, variants_of
+from fastcnn.benchmark.sides.prepared import Prepared, back_to_back
 from fastcnn.functional.devices import assign
 from fastcnn.kernels.cuda import rates, target, timing
-from fastcnn.kernels.selection import ON_CUDA, Implementation, Problem, choose
+from fastcnn.kernels.selection import Problem
 
 
 def _problem(case: Case, precision: str) -> Problem:
@@ -29,22 +29,7 @@ def variants(case: Case, precision: str) -> list[str]:
     """ "auto", and every implementation that supports the problem but is not what auto takes."""
     if not case.measured.function:
         return ["auto"]
-    problem = _problem(case, precision)
-    chosen = choose(problem)
-    others = [i for i in ON_CUDA[problem.operation] if i.name != chosen.name]
-    return ["auto", *(i.name for i in others if i.supports(problem) is None)]
-
-
-def _implementation(variant: str, problem: Problem) -> Implementation:
-    if variant == "auto":
-        return choose(problem)
-    found = next((i for i in ON_CUDA[problem.operation] if i.name == variant), None)
-    if found is None:
-        raise Unsupported(f"{problem.operation} has no implementation {variant!r} on a GPU")
-    reason = found.supports(problem)
-    if reason is not None:
-        raise Unsupported(reason)
-    return found
+    return variants_of(_problem(case, precision))
 
 
 def _moved(sets: list[Arrays], weights: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -92,7 +77,7 @@ def prepare(variant: str, case: Case, sets: list[Arrays], threads: int, precisio
             precision,
         )
     where = _problem(case, precision)
-    implementation = _implementation(variant, where)
+    implementation = implementation_of(variant, where)
     ops = functional if variant == "auto" else pinned(where.operation, implementation)
     signs = {
         name: [fastcnn.to_device(sign * sets[0][name]) for sign in (-1, 1)]
