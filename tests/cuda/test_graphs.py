@@ -141,6 +141,22 @@ def test_memory_dropped_during_a_capture_is_freed_after_it(notebook):
     assert freed == {(24, STREAM), (32, 5)}
 
 
+def test_memory_dropped_in_another_thread_is_not_freed_within_a_capture(notebook):
+    held = [memory.Memory.__new__(memory.Memory) for _ in range(2)]
+    for number, one in enumerate(held):
+        one.pointer, one.stream = 40 + number, STREAM
+    del one
+    with graphs.recording():
+        launch()
+        thread = threading.Thread(target=held.pop)
+        thread.start()
+        thread.join()
+    assert "cuMemFreeAsync" not in notebook.names()
+    held.pop()
+    freed = {call[1:] for call in notebook.calls if call[0] == "cuMemFreeAsync"}
+    assert freed == {(40, STREAM), (41, STREAM)}
+
+
 class Tensor:
     """What fastcnn reads of a torch tensor, on stream 7; a strided one is copied there."""
 

@@ -56,10 +56,10 @@ class Memory:
         # At the interpreter's end the driver frees everything by itself.
         if hasattr(self, "pointer") and not sys.is_finalizing():
             _unfreed.append((self.pointer, self.stream))
-            with suppress(Exception):
-                if not target.is_recording():  # when freeing, too, would be written down
-                    while _unfreed:
-                        driver.cuMemFreeAsync(*_unfreed.pop())
+            # Freeing, too, would be captured by whoever captures this stream, in any thread.
+            with suppress(Exception), target.nobody_records() as may:
+                while may and _unfreed:
+                    driver.cuMemFreeAsync(*_unfreed.pop())
 
 
 class _Described:

@@ -46,6 +46,7 @@ from fastcnn.kernels.cuda.target.recording import (
     NotRecordable,
     expect_not_recording,
     is_recording,
+    nobody_records,
     writing_down,
 )
 from fastcnn.kernels.cuda.target.source import (
@@ -63,5 +64,6 @@ __all__ = [
     "NotRecordable", "Program", "Recorded", "architecture", "cell", "checked", "cuda",
     "current_device", "driver", "expect_not_recording", "follow", "helper", "intrinsic",
     "is_recording", "kernel", "label", "missing_device", "missing_package", "multiprocessors",
-    "real", "require_device", "require_package", "simulated", "types", "writing_down",
+    "nobody_records", "real", "require_device", "require_package", "simulated", "types",
+    "writing_down",
 ]  # fmt: skip

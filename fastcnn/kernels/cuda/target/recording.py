@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import RLock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ class NotRecordable(RuntimeError):
 # Where launches are written down, in this thread or task.
 _written: ContextVar[list[Recorded] | None] = ContextVar("fastcnn_cuda_written", default=None)
 
+# All lists that are being written now, whatever the thread; held while that changes or must not.
+_all_written: list[list[Recorded]] = []
+_holding = RLock()
+
 
 @contextmanager
 def writing_down(launches: list[Recorded]) -> Iterator[None]:
@@ -26,15 +31,26 @@ def writing_down(launches: list[Recorded]) -> Iterator[None]:
     A driver decides by its stream's state: see graphs.py.
     """
     token = _written.set(launches)
+    with _holding:
+        _all_written.append(launches)
     try:
         yield
     finally:
+        with _holding:
+            _all_written.pop()  # one for one: whose it is makes no difference
         _written.reset(token)
 
 
 def is_recording() -> bool:
     """Whether launches are being written down in this thread or task."""
     return _written.get() is not None
+
+
+@contextmanager
+def nobody_records() -> Iterator[bool]:
+    """Whether no thread is writing launches down, which none begins to within a `with` block."""
+    with _holding:
+        yield not _all_written
 
 
 def expect_not_recording(what: str) -> None:
