@@ -8,20 +8,34 @@ each multiply-add rounded once.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import float32, int32, uint32
 
-from fastcnn.kernels.cuda.ffma_products import LARGE, LOW, STEP, TINY, add_stage
-from fastcnn.kernels.cuda.finishing import finished
-from fastcnn.kernels.cuda.target import cuda, kernel
-from fastcnn.kernels.cuda.tiles import FAR, within
-
-# Placeholders, settled for each tile.
-THREADS, ACROSS, ROWS, COLUMNS, LINE_A, LINE_B, ROW_GAP, COLUMN_GAP = (
-    np.uint32(n) for n in (256, 16, 128, 128, 132, 132, 64, 64)
+from fastcnn.kernels.cuda.blocks import by_tile, tile_place
+from fastcnn.kernels.cuda.ffma_products import (
+    ACROSS,
+    ALIGNMENT,
+    COLUMN_GAP,
+    COLUMNS,
+    COPIES_A,
+    COPIES_B,
+    LARGE,
+    LINE_A,
+    LINE_B,
+    LOW,
+    MINE_ACROSS,
+    MINE_DOWN,
+    ROW_GAP,
+    ROWS,
+    SHARED_A,
+    SHARED_B,
+    STEP,
+    THREADS,
+    TINY,
+    add_stage,
 )
-QUADS_DOWN, QUADS_ACROSS, MINE_DOWN, MINE_ACROSS = 2, 2, 8, 8
-COPIES_A, COPIES_B, SHARED_A, SHARED_B, ALIGNMENT = 4, 4, 2112, 2112, 16
+from fastcnn.kernels.cuda.finishing import finished
+from fastcnn.kernels.cuda.target import cuda
+from fastcnn.kernels.cuda.tiles import FAR, within
 
 PARAMETERS = """
     float32* a, float32* x, float32* b, float32* y, int32* taps, int32* pixels,
@@ -40,9 +54,7 @@ def _columns(
     thread = uint32(cuda.threadIdx.x)
     down, across = uint32(thread // ACROSS), uint32(thread % ACROSS)
     group = int32(cuda.blockIdx.z)
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_column = int32(tile_row * ROWS), int32(tile_column * COLUMNS)
+    first_row, first_column = tile_place(row_tiles)
 
     # A thread fetches one row of A and one pixel of B, at every so many depths.
     row, k_of_a = uint32(thread % ROWS), uint32(thread // ROWS)
@@ -109,9 +121,4 @@ def _columns(
                     )
 
 
-PRODUCTS = {
-    tile: kernel(PARAMETERS, threads=tile.threads, blocks_per_sm=tile.resident, unroll=True)(
-        _columns
-    )
-    for tile in (LARGE, LOW, TINY)
-}
+PRODUCTS = by_tile(_columns, PARAMETERS, (LARGE, LOW, TINY))

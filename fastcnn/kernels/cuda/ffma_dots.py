@@ -7,19 +7,30 @@ on eight lines of shared memory, four banks apart.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import float32, int32, uint32
 
-from fastcnn.kernels.cuda.ffma_products import LOW, STEP, TINY, add_stage
-from fastcnn.kernels.cuda.target import cuda, kernel
-from fastcnn.kernels.cuda.tiles import within
-
-# Placeholders, settled for each tile.
-THREADS, ACROSS, ROWS, COLUMNS, LINE_A, LINE_B, ROW_GAP, COLUMN_GAP = (
-    np.uint32(n) for n in (256, 16, 128, 128, 132, 132, 64, 64)
+from fastcnn.kernels.cuda.blocks import by_tile, span_place, span_sums, tile_place
+from fastcnn.kernels.cuda.ffma_products import (
+    ACROSS,
+    ALIGNMENT,
+    COLUMN_GAP,
+    COPIES_A,
+    COPIES_B,
+    LINE_A,
+    LINE_B,
+    LOW,
+    MINE_ACROSS,
+    MINE_DOWN,
+    ROW_GAP,
+    SHARED_A,
+    SHARED_B,
+    STEP,
+    THREADS,
+    TINY,
+    add_stage,
 )
-QUADS_DOWN, QUADS_ACROSS, MINE_DOWN, MINE_ACROSS = 2, 2, 8, 8
-COPIES_A, COPIES_B, SHARED_A, SHARED_B, ALIGNMENT = 4, 4, 2112, 2112, 16
+from fastcnn.kernels.cuda.target import cuda
+from fastcnn.kernels.cuda.tiles import within
 
 PARAMETERS = """
     float32* dy, float32* x, float32* sums_out, int32* taps, int32* pixels,
@@ -37,11 +48,8 @@ def _dots(
     tile_b = cuda.shared.array(SHARED_B, float32, alignment=ALIGNMENT)
     thread = uint32(cuda.threadIdx.x)
     down, across = uint32(thread // ACROSS), uint32(thread % ACROSS)
-    group = int32(int32(cuda.blockIdx.z) // spans)
-    part = int32(int32(cuda.blockIdx.z) - group * spans)
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_column = int32(tile_row * ROWS), int32(tile_column * COLUMNS)
+    group, part = span_place(spans)
+    first_row, first_column = tile_place(row_tiles)
 
     # A thread fetches one pixel of each stage, of every so many rows of either side.
     mine, line = uint32(thread % uint32(STEP)), uint32(thread // uint32(STEP))
@@ -100,7 +108,7 @@ def _dots(
             filled = uint32(STEP - filled)
         cuda.syncthreads()
 
-    to = int32((part * (int32(cuda.gridDim.z) // spans) + group) * rows * columns)
+    to = span_sums(group, part, spans, rows, columns)
     for i in range(MINE_DOWN):
         m = int32(first_row + 4 * down + (i // 4) * ROW_GAP + i % 4)
         if m < rows:
@@ -111,7 +119,4 @@ def _dots(
 
 
 # A large tile would need more than 128 registers.
-PRODUCTS = {
-    tile: kernel(PARAMETERS, threads=tile.threads, blocks_per_sm=tile.resident, unroll=True)(_dots)
-    for tile in (LOW, TINY)
-}
+PRODUCTS = by_tile(_dots, PARAMETERS, (LOW, TINY))

@@ -95,9 +95,12 @@ LOW = RegisterTile(16, 16, 1, 2)
 # the fewest: each fetches one of either.
 TINY = RegisterTile(4, 4, 1, 1)
 
-# Placeholders.
-LINE_A, LINE_B, ROW_GAP, COLUMN_GAP = (np.uint32(n) for n in (132, 132, 64, 64))
+# Placeholders, settled for each tile.
+THREADS, ACROSS, ROWS, COLUMNS, LINE_A, LINE_B, ROW_GAP, COLUMN_GAP = (
+    np.uint32(n) for n in (256, 16, 128, 128, 132, 132, 64, 64)
+)
 QUADS_DOWN, QUADS_ACROSS, MINE_DOWN, MINE_ACROSS = 2, 2, 8, 8
+COPIES_A, COPIES_B, SHARED_A, SHARED_B, ALIGNMENT = 4, 4, 2112, 2112, 16
 FOUR = np.uint32(4)
 
 

@@ -15,28 +15,33 @@ rows of 16 words, which are 32 of depth, four chunks of taps.
 
 from __future__ import annotations
 
-import numpy as np
-from numba import float32, int32, uint32
+from numba import int32, uint32
 
+from fastcnn.kernels.cuda.blocks import by_tile, tile_place
 from fastcnn.kernels.cuda.half_products import (
     add_halves,
     copy_chunk,
     end_copies,
+    keep_pair,
     wait_for_copies,
 )
-from fastcnn.kernels.cuda.ptx import (
-    load_matrices,
-    load_row,
+from fastcnn.kernels.cuda.ptx import load_matrices, load_row
+from fastcnn.kernels.cuda.target import cuda
+from fastcnn.kernels.cuda.tensor_columns import source_pixel, store_tile
+from fastcnn.kernels.cuda.tiles import DEPTH, FLAT, SMALL, STAGES, WIDE, row_word, within
+from fastcnn.kernels.cuda.warp_tiles import (
+    ACROSS,
+    DOWN,
+    ROW_TILE,
+    ROWS,
+    SHARED,
+    THREADS,
+    matrices_of_a,
+    matrices_of_b,
+    next_stage,
+    no_sums,
+    warp_place,
 )
-from fastcnn.kernels.cuda.target import cuda, kernel
-from fastcnn.kernels.cuda.tensor_columns import store_tile
-from fastcnn.kernels.cuda.tiles import DEPTH, FAR, FLAT, SMALL, STAGES, WIDE, row_word, within
-
-# Placeholders, settled for each tile.
-ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS, WARPS_DOWN, THREADS, ROW_TILE, STAGE = (
-    np.uint32(n) for n in (128, 128, 64, 32, 2, 256, 2048, 4096)
-)
-SHARED, DOWN, ACROSS = 12288, 4, 4
 
 PARAMETERS = """
     uint32* a, uint32* x, float32* b, float32* y, int32* taps, int32* pixels,
@@ -55,13 +60,9 @@ def _columns(
     lane = uint32(thread & uint32(31))
     g, t = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
     warp = uint32(thread >> uint32(5))
-    warp_row = uint32((warp % WARPS_DOWN) * WARP_ROWS)
-    warp_column = uint32((warp // WARPS_DOWN) * WARP_COLUMNS)
+    warp_row, warp_column = warp_place(warp)
     group = int32(cuda.blockIdx.z)
-    # Neighbouring blocks share their pixels, of which there are more than weights.
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_column = int32(tile_row * ROWS), int32(tile_column * COLUMNS)
+    first_row, first_column = tile_place(row_tiles)
 
     # What this thread copies: one chunk of row `copied_row` and of every THREADS / 4 further; two
     # chunks of its pixel, which it looks up once.
@@ -71,33 +72,15 @@ def _columns(
     place = uint32((warp << uint32(4)) + (lane & uint32(15)))
     odd = uint32(lane >> uint32(4))
     mine = uint32((warp << uint32(4)) + 2 * (lane & uint32(7)) + ((lane >> uint32(3)) & uint32(1)))
-    n = int32(first_column + mine)
-    source, top, left = int32(0), int32(FAR), int32(0)
-    if n < columns:
-        image = int32(n // plane)
-        pixel = load_row(pixels, 4 * (n - image * plane))
-        source = int32(group * source_group + image * source_image + pixel[0])
-        top, left = pixel[1], pixel[2]
+    source, top, left = source_pixel(
+        pixels, int32(first_column + mine), columns, plane, source_image,
+        int32(group * source_group),
+    )  # fmt: skip
 
-    # What this lane reads to multiply: its row of each of ldmatrix's matrices, at depths 0 and 16.
-    # For A they are rows 0..7, 8..15 at one chunk and then at the next, for B the other way round.
-    row = uint32(warp_row + (lane & uint32(15)))
-    of_a = (
-        row_word(row, uint32(lane >> uint32(4))),
-        row_word(row, uint32(2 + (lane >> uint32(4)))),
-    )
-    row = uint32(warp_column + (lane & uint32(7)) + ((lane >> uint32(4)) << uint32(3)))
-    chunk = uint32((lane >> uint32(3)) & uint32(1))
-    of_b = (
-        uint32(ROW_TILE + row_word(row, chunk)),
-        uint32(ROW_TILE + row_word(row, uint32(2 + chunk))),
-    )
+    # What this lane reads to multiply.
+    of_a, of_b = matrices_of_a(lane, warp_row), matrices_of_b(lane, warp_column)
 
-    sums = cuda.local.array((DOWN, ACROSS, 4), float32)
-    for i in range(DOWN):
-        for j in range(ACROSS):
-            for c in range(4):
-                sums[i, j, c] = float32(0)
+    sums = no_sums()
     fragments = cuda.local.array((ACROSS, 2), uint32)
 
     stages = depth // 4
@@ -117,19 +100,17 @@ def _columns(
                 there = within(int32(top + tap[1]), height) & within(int32(left + tap[2]), width)
                 word = uint32(filled + ROW_TILE + row_word(place, uint32(2 * i + odd)))
                 copy_chunk(shared, word, x, int32(4 * (source + tap[0])), there)
-            filled = uint32(filled + STAGE) if filled < (STAGES - 1) * STAGE else uint32(0)
+            filled = next_stage(filled)
         end_copies()
         if step >= STAGES - 1:
             for half in range(2):
                 for pair in range(ACROSS // 2):
                     words = load_matrices(shared, uint32(used + of_b[half] + 16 * DEPTH * pair))
-                    for j in range(2):
-                        for h in range(2):
-                            fragments[2 * pair + j, h] = words[2 * j + h]
+                    keep_pair(fragments, pair, words)
                 for i in range(DOWN):
                     words = load_matrices(shared, uint32(used + of_a[half] + 16 * DEPTH * i))
                     add_halves(sums, i, words, fragments)
-            used = uint32(used + STAGE) if used < (STAGES - 1) * STAGE else uint32(0)
+            used = next_stage(used)
 
     store_tile(
         sums, y, b, pixels, group, rows, uint32(first_row + warp_row + g),
@@ -137,9 +118,4 @@ def _columns(
     )  # fmt: skip
 
 
-PRODUCTS = {
-    tile: kernel(PARAMETERS, threads=tile.threads, blocks_per_sm=tile.resident, unroll=True)(
-        _columns
-    )
-    for tile in (WIDE, FLAT, SMALL)
-}
+PRODUCTS = by_tile(_columns, PARAMETERS, (WIDE, FLAT, SMALL))

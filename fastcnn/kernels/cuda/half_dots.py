@@ -18,27 +18,31 @@ pixel after the other lie in rows, and ldmatrix transposes them on the way to th
 
 from __future__ import annotations
 
-import numpy as np
-from numba import float32, int32, uint32
+from numba import int32, uint32
 
+from fastcnn.kernels.cuda.blocks import by_tile, span_place, span_sums, tile_place
 from fastcnn.kernels.cuda.half_products import (
     add_halves,
     copy_chunk,
     end_copies,
+    keep_pair,
     wait_for_copies,
 )
-from fastcnn.kernels.cuda.ptx import (
-    load_row,
-    load_transposed,
-)
-from fastcnn.kernels.cuda.target import cuda, helper, kernel
+from fastcnn.kernels.cuda.ptx import load_row, load_transposed
+from fastcnn.kernels.cuda.target import cuda, helper
 from fastcnn.kernels.cuda.tiles import FLAT, SMALL, STAGES, WIDE, within
-
-# Placeholders, settled for each tile.
-ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS, WARPS_DOWN, THREADS, ROW_TILE, STAGE = (
-    np.uint32(n) for n in (128, 128, 64, 32, 2, 256, 2048, 4096)
+from fastcnn.kernels.cuda.warp_tiles import (
+    ACROSS,
+    COLUMNS,
+    DOWN,
+    ROW_TILE,
+    ROWS,
+    SHARED,
+    THREADS,
+    next_stage,
+    no_sums,
+    warp_place,
 )
-SHARED, DOWN, ACROSS = 12288, 4, 4
 
 # Pixels of a stage.
 PIXELS = 32
@@ -66,13 +70,10 @@ def _dots(
     lane = uint32(thread & uint32(31))
     g, t = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
     warp = uint32(thread >> uint32(5))
-    warp_row = uint32((warp % WARPS_DOWN) * WARP_ROWS)
-    warp_column = uint32((warp // WARPS_DOWN) * WARP_COLUMNS)
-    group = int32(int32(cuda.blockIdx.z) // spans)
-    part = int32(int32(cuda.blockIdx.z) - group * spans)
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_chunk = int32(tile_row * ROWS), int32(tile_column * (COLUMNS // 8))
+    warp_row, warp_column = warp_place(warp)
+    group, part = span_place(spans)
+    first_row, first_column = tile_place(row_tiles)
+    first_chunk = int32(first_column // 8)
 
     # What this thread copies: its pixel of each stage, of every WARPS-th chunk of either side.
     first = int32(part * span)
@@ -94,11 +95,7 @@ def _dots(
     pixel_b = uint32(lane & uint32(15))
     chunk_b = uint32((warp_column >> uint32(3)) + (lane >> uint32(4)))
 
-    sums = cuda.local.array((DOWN, ACROSS, 4), float32)
-    for i in range(DOWN):
-        for j in range(ACROSS):
-            for c in range(4):
-                sums[i, j, c] = float32(0)
+    sums = no_sums()
     fragments = cuda.local.array((ACROSS, 2), uint32)
 
     filled, used = uint32(0), uint32(0)
@@ -127,7 +124,7 @@ def _dots(
             at = int32(at + PIXELS)
             while at >= plane:
                 at, image = int32(at - plane), int32(image + 1)
-            filled = uint32(filled + STAGE) if filled < (STAGES - 1) * STAGE else uint32(0)
+            filled = next_stage(filled)
         end_copies()
         if step >= STAGES - 1:
             for half in range(2):
@@ -136,17 +133,15 @@ def _dots(
                         uint32(16 * half + pixel_b), uint32(chunk_b + 2 * pair), COLUMNS
                     )
                     words = load_transposed(shared, uint32(used + ROW_TILE + of_b))
-                    for j in range(2):
-                        for h in range(2):
-                            fragments[2 * pair + j, h] = words[2 * j + h]
+                    keep_pair(fragments, pair, words)
                 for i in range(DOWN):
                     of_a = chunk_word(uint32(16 * half + pixel_a), uint32(chunk_a + 2 * i), ROWS)
                     words = load_transposed(shared, uint32(used + of_a))
                     add_halves(sums, i, words, fragments)
-            used = uint32(used + STAGE) if used < (STAGES - 1) * STAGE else uint32(0)
+            used = next_stage(used)
 
     # A column's place among a filter's weights: its tap's, and `positions` further per channel.
-    to = int32((part * (int32(cuda.gridDim.z) // spans) + group) * rows * columns)
+    to = span_sums(group, part, spans, rows, columns)
     for j in range(ACROSS):
         chunk = int32(first_chunk + (warp_column >> uint32(3)) + j)
         start = load_row(taps, 4 * chunk)[3]
@@ -160,7 +155,4 @@ def _dots(
                             sums_out[int32(to + m * columns + place)] = sums[i, j, 2 * h + c]
 
 
-PRODUCTS = {
-    tile: kernel(PARAMETERS, threads=tile.threads, blocks_per_sm=tile.resident, unroll=True)(_dots)
-    for tile in (WIDE, FLAT, SMALL)
-}
+PRODUCTS = by_tile(_dots, PARAMETERS, (WIDE, FLAT, SMALL))

@@ -28,16 +28,16 @@ from fastcnn.kernels.cuda.ptx import (
     wait_all_but_1,
 )
 from fastcnn.kernels.cuda.target import cuda, helper, kernel
+from fastcnn.kernels.cuda.warp_tiles import ACROSS
 
 THREADS = 256
 # Channels of a chunk, and words.
 CHUNK, WORDS = 8, 4
 
 # Placeholders: bf16 or f16; whether it is for sm_75, whose tensor cores take 8 of depth at a time,
-# and which has no cp.async; pieces across a warp's tile.
+# and which has no cp.async.
 BFLOAT = True
 TURING: Any = False
-ACROSS = 4
 
 
 @helper
@@ -71,6 +71,14 @@ def wait_for_copies():
     """Until all groups of this thread but the latest have arrived."""
     if not TURING:
         wait_all_but_1()
+
+
+@helper
+def keep_pair(of_b, pair, words):
+    """Both words of two neighbouring pieces of B, as one load gives them."""
+    for j in range(2):
+        for h in range(2):
+            of_b[2 * pair + j, h] = words[2 * j + h]
 
 
 @helper

@@ -24,9 +24,9 @@ Copies run two stages ahead (cp.async); of the three stages one is multiplied, t
 
 from __future__ import annotations
 
-import numpy as np
 from numba import float32, int32, uint32
 
+from fastcnn.kernels.cuda.blocks import by_tile, tile_place
 from fastcnn.kernels.cuda.finishing import BIAS, BIAS_PER_PIXEL, QUADS, rectified
 from fastcnn.kernels.cuda.ptx import (
     commit_copies,
@@ -38,8 +38,8 @@ from fastcnn.kernels.cuda.ptx import (
     store_quad,
     wait_all_but_1,
 )
-from fastcnn.kernels.cuda.target import cuda, helper, kernel
-from fastcnn.kernels.cuda.tensor_products import add_products, keep
+from fastcnn.kernels.cuda.target import cuda, helper
+from fastcnn.kernels.cuda.tensor_products import add_products, keep_pair
 from fastcnn.kernels.cuda.tiles import (
     DEPTH,
     FAR,
@@ -51,12 +51,19 @@ from fastcnn.kernels.cuda.tiles import (
     row_word,
     within,
 )
-
-# Placeholders, settled for each tile.
-ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS, WARPS_DOWN, THREADS, ROW_TILE, STAGE = (
-    np.uint32(n) for n in (128, 128, 64, 32, 2, 256, 2048, 4096)
+from fastcnn.kernels.cuda.warp_tiles import (
+    ACROSS,
+    COLUMNS,
+    DOWN,
+    ROW_TILE,
+    ROWS,
+    SHARED,
+    THREADS,
+    matrices_of_a,
+    next_stage,
+    no_sums,
+    warp_place,
 )
-SHARED, DOWN, ACROSS = 12288, 4, 4
 
 PARAMETERS = """
     float32* a, float32* x, float32* b, float32* y, int32* taps, int32* pixels,
@@ -64,6 +71,21 @@ PARAMETERS = """
     int32 height, int32 width, int32 source_image, int32 source_group,
     int32 out_image, int32 out_channel, int32 mode
 """
+
+
+@helper
+def source_pixel(pixels, n, columns, plane, source_image, source):
+    """Column n's place in the source, where its group begins; its row there and its column.
+
+    Behind the last column, nothing that a tap adds to the row lies within the source.
+    """
+    top, left = int32(FAR), int32(0)
+    if n < columns:
+        image = int32(n // plane)
+        pixel = load_row(pixels, 4 * (n - image * plane))
+        source = int32(source + image * source_image + pixel[0])
+        top, left = pixel[1], pixel[2]
+    return source, top, left
 
 
 @helper
@@ -130,14 +152,9 @@ def _columns(
     thread = uint32(cuda.threadIdx.x)
     lane = uint32(thread & uint32(31))
     g, t = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-    warp = uint32(thread >> uint32(5))
-    warp_row = uint32((warp % WARPS_DOWN) * WARP_ROWS)
-    warp_column = uint32((warp // WARPS_DOWN) * WARP_COLUMNS)
+    warp_row, warp_column = warp_place(uint32(thread >> uint32(5)))
     group = int32(cuda.blockIdx.z)
-    # Neighbouring blocks share their pixels, of which there are more than weights.
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_column = int32(tile_row * ROWS), int32(tile_column * COLUMNS)
+    first_row, first_column = tile_place(row_tiles)
 
     # What this thread copies: rows `copied_row` and every THREADS / 4 further, one chunk of each;
     # its own pixel at every second depth. Half a warp has even depths, half odd ones of the same
@@ -147,28 +164,17 @@ def _columns(
     of_row = int32((group * rows + first_row + copied_row) * depth + 4 * part)
     mine = uint32((thread & uint32(15)) + ((thread >> uint32(5)) << uint32(4)))
     odd = uint32((thread >> uint32(4)) & uint32(1))
-    n = int32(first_column + mine)
-    source, top, left = int32(0), int32(FAR), int32(0)
-    if n < columns:
-        image = int32(n // plane)
-        pixel = load_row(pixels, 4 * (n - image * plane))
-        source = int32(group * source_group + image * source_image + pixel[0])
-        top, left = pixel[1], pixel[2]
+    source, top, left = source_pixel(
+        pixels, int32(first_column + mine), columns, plane, source_image,
+        int32(group * source_group),
+    )  # fmt: skip
 
     # What this lane reads to multiply: its row of each of ldmatrix's matrices, at depths 0 and 8,
     # its two columns of 16.
-    row = uint32(warp_row + (lane & uint32(15)))
-    of_a = (
-        row_word(row, uint32(lane >> uint32(4))),
-        row_word(row, uint32(2 + (lane >> uint32(4)))),
-    )
+    of_a = matrices_of_a(lane, warp_row)
     of_b = uint32(ROW_TILE + column_word(uint32(2 * t), uint32(warp_column + 2 * g)))
 
-    sums = cuda.local.array((DOWN, ACROSS, 4), float32)
-    for i in range(DOWN):
-        for j in range(ACROSS):
-            for c in range(4):
-                sums[i, j, c] = float32(0)
+    sums = no_sums()
     big_b = cuda.local.array((ACROSS, 2), uint32)
     small_b = cuda.local.array((ACROSS, 2), uint32)
 
@@ -189,21 +195,18 @@ def _columns(
                 there = within(int32(top + tap[1]), height) & within(int32(left + tap[2]), width)
                 word = uint32(filled + ROW_TILE + column_word(uint32(2 * i + odd), mine))
                 copy_word(shared, word, x, int32(source + tap[0]), there)
-            filled = uint32(filled + STAGE) if filled < (STAGES - 1) * STAGE else uint32(0)
+            filled = next_stage(filled)
         commit_copies()
         if step >= STAGES - 1:
             for half in range(2):
                 for pair in range(ACROSS // 2):
                     at = 8 * half * COLUMNS + 32 * pair
                     words = load_quad(shared, uint32(used + of_b + at))
-                    for j in range(2):
-                        for h in range(2):
-                            word = words[2 * j + h]
-                            keep(big_b, small_b, 2 * pair + j, h, word)
+                    keep_pair(big_b, small_b, pair, words)
                 for i in range(DOWN):
                     words = load_matrices(shared, uint32(used + of_a[half] + 16 * DEPTH * i))
                     add_products(sums, i, words, big_b, small_b)
-            used = uint32(used + STAGE) if used < (STAGES - 1) * STAGE else uint32(0)
+            used = next_stage(used)
 
     store_tile(
         sums, y, b, pixels, group, rows, uint32(first_row + warp_row + g),
@@ -211,9 +214,4 @@ def _columns(
     )  # fmt: skip
 
 
-PRODUCTS = {
-    tile: kernel(PARAMETERS, threads=tile.threads, blocks_per_sm=tile.resident, unroll=True)(
-        _columns
-    )
-    for tile in (WIDE, FLAT, SMALL)
-}
+PRODUCTS = by_tile(_columns, PARAMETERS, (WIDE, FLAT, SMALL))

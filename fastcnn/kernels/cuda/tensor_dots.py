@@ -21,9 +21,9 @@ the geometry alone, so results are the same bits every time.
 
 from __future__ import annotations
 
-import numpy as np
-from numba import float32, int32, uint32
+from numba import int32, uint32
 
+from fastcnn.kernels.cuda.blocks import by_tile, span_place, span_sums, tile_place
 from fastcnn.kernels.cuda.ptx import (
     commit_copies,
     copy_word,
@@ -31,15 +31,23 @@ from fastcnn.kernels.cuda.ptx import (
     load_row,
     wait_all_but_1,
 )
-from fastcnn.kernels.cuda.target import cuda, kernel
-from fastcnn.kernels.cuda.tensor_products import add_products, keep
+from fastcnn.kernels.cuda.target import cuda
+from fastcnn.kernels.cuda.tensor_products import add_products, keep_pair
 from fastcnn.kernels.cuda.tiles import DEPTH, FLAT, SMALL, STAGES, row_word, within
-
-# Placeholders, settled for each tile.
-ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS, WARPS_DOWN, THREADS, ROW_TILE, STAGE = (
-    np.uint32(n) for n in (128, 128, 64, 32, 2, 256, 2048, 4096)
+from fastcnn.kernels.cuda.warp_tiles import (
+    ACROSS,
+    COLUMNS,
+    DOWN,
+    ROW_TILE,
+    ROWS,
+    SHARED,
+    THREADS,
+    matrices_of_a,
+    matrices_of_b,
+    next_stage,
+    no_sums,
+    warp_place,
 )
-SHARED, DOWN, ACROSS = 12288, 4, 4
 
 PARAMETERS = """
     float32* dy, float32* x, float32* sums_out, int32* taps, int32* pixels,
@@ -57,14 +65,9 @@ def _dots(
     thread = uint32(cuda.threadIdx.x)
     lane = uint32(thread & uint32(31))
     g, t = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-    warp = uint32(thread >> uint32(5))
-    warp_row = uint32((warp % WARPS_DOWN) * WARP_ROWS)
-    warp_column = uint32((warp // WARPS_DOWN) * WARP_COLUMNS)
-    group = int32(int32(cuda.blockIdx.z) // spans)
-    part = int32(int32(cuda.blockIdx.z) - group * spans)
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_column = int32(tile_row * ROWS), int32(tile_column * COLUMNS)
+    warp_row, warp_column = warp_place(uint32(thread >> uint32(5)))
+    group, part = span_place(spans)
+    first_row, first_column = tile_place(row_tiles)
 
     # What this thread copies: its pixel of each stage, of rows `copied` and every THREADS / 16
     # further.
@@ -79,26 +82,10 @@ def _dots(
     row_gap = int32(THREADS // 16 * plane)
     stages = (last - first + DEPTH - 1) // DEPTH
 
-    # What this lane reads to multiply: its row of each of ldmatrix's matrices, at depths 0 and 8.
-    # For A they are rows 0..7, 8..15 at one chunk and then at the next, for B the other way round:
-    # both chunks of a piece of eight columns, then those of the next piece.
-    row = uint32(warp_row + (lane & uint32(15)))
-    of_a = (
-        row_word(row, uint32(lane >> uint32(4))),
-        row_word(row, uint32(2 + (lane >> uint32(4)))),
-    )
-    row = uint32(warp_column + (lane & uint32(7)) + ((lane >> uint32(4)) << uint32(3)))
-    chunk = uint32((lane >> uint32(3)) & uint32(1))
-    of_b = (
-        uint32(ROW_TILE + row_word(row, chunk)),
-        uint32(ROW_TILE + row_word(row, uint32(2 + chunk))),
-    )
+    # What this lane reads to multiply.
+    of_a, of_b = matrices_of_a(lane, warp_row), matrices_of_b(lane, warp_column)
 
-    sums = cuda.local.array((DOWN, ACROSS, 4), float32)
-    for i in range(DOWN):
-        for j in range(ACROSS):
-            for c in range(4):
-                sums[i, j, c] = float32(0)
+    sums = no_sums()
     big_b = cuda.local.array((ACROSS, 2), uint32)
     small_b = cuda.local.array((ACROSS, 2), uint32)
 
@@ -127,21 +114,19 @@ def _dots(
             at = int32(at + DEPTH)
             while at >= plane:
                 at, image = int32(at - plane), int32(image + 1)
-            filled = uint32(filled + STAGE) if filled < (STAGES - 1) * STAGE else uint32(0)
+            filled = next_stage(filled)
         commit_copies()
         if step >= STAGES - 1:
             for half in range(2):
                 for pair in range(ACROSS // 2):
                     words = load_matrices(shared, uint32(used + of_b[half] + 16 * DEPTH * pair))
-                    for j in range(2):
-                        for h in range(2):
-                            keep(big_b, small_b, 2 * pair + j, h, words[2 * j + h])
+                    keep_pair(big_b, small_b, pair, words)
                 for i in range(DOWN):
                     words = load_matrices(shared, uint32(used + of_a[half] + 16 * DEPTH * i))
                     add_products(sums, i, words, big_b, small_b)
-            used = uint32(used + STAGE) if used < (STAGES - 1) * STAGE else uint32(0)
+            used = next_stage(used)
 
-    to = int32((part * (int32(cuda.gridDim.z) // spans) + group) * rows * columns)
+    to = span_sums(group, part, spans, rows, columns)
     for i in range(DOWN):
         for h in range(2):
             m = int32(first_row + warp_row + 16 * i + 8 * h + g)
@@ -154,7 +139,4 @@ def _dots(
 
 
 # Wide tiles would need more than the 128 registers that two blocks per multiprocessor leave.
-PRODUCTS = {
-    tile: kernel(PARAMETERS, threads=tile.threads, blocks_per_sm=tile.resident, unroll=True)(_dots)
-    for tile in (FLAT, SMALL)
-}
+PRODUCTS = by_tile(_dots, PARAMETERS, (FLAT, SMALL))

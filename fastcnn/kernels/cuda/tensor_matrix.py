@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import float32, int32, uint32
 
+from fastcnn.kernels.cuda.blocks import by_tile, tile_place
 from fastcnn.kernels.cuda.ptx import (
     commit_copies,
     copy_quad,
@@ -28,22 +28,36 @@ from fastcnn.kernels.cuda.ptx import (
     wait_all_but_1,
 )
 from fastcnn.kernels.cuda.target import cuda, helper, kernel
-from fastcnn.kernels.cuda.tensor_products import add_products, keep
+from fastcnn.kernels.cuda.tensor_products import add_products, keep, keep_pair
 from fastcnn.kernels.cuda.tiles import DEPTH, FLAT, STAGES, Tile, row_word
+from fastcnn.kernels.cuda.warp_tiles import (
+    ACROSS,
+    COLUMNS,
+    DOWN,
+    ROW_TILE,
+    ROWS,
+    SHARED,
+    THREADS,
+    matrices_of_a,
+    matrices_of_b,
+    next_stage,
+    no_sums,
+    warp_place,
+)
 
 # For batches of up to 32.
 THIN = Tile(32, 128, 32, 32)
 THREADS_ADDING = 256
 
-# Placeholders, settled for each tile.
-ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS, WARPS_DOWN, THREADS, ROW_TILE, STAGE = (
-    np.uint32(n) for n in (64, 128, 32, 32, 2, 256, 1024, 3072)
-)
-SHARED, DOWN, ACROSS = 9216, 2, 4
-# How the sides lie; whether both can be copied 16 bytes at a time.
+# Placeholders: how the sides lie; whether both can be copied 16 bytes at a time.
 A_ALONG: Any = True
 B_ALONG: Any = True
 QUADS: Any = True
+
+PARAMETERS = """
+    float32* a, float32* b, float32* bias, float32* c, int32 rows, int32 columns, int32 depth,
+    int32 row_tiles, int32 span, int32 bias_step
+"""
 
 
 @helper
@@ -83,22 +97,17 @@ def _matrix(a, b, bias, c, rows, columns, depth, row_tiles, span, bias_step):
     thread = uint32(cuda.threadIdx.x)
     lane = uint32(thread & uint32(31))
     g, t = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-    warp = uint32(thread >> uint32(5))
-    warp_row = uint32((warp % WARPS_DOWN) * WARP_ROWS)
-    warp_column = uint32((warp // WARPS_DOWN) * WARP_COLUMNS)
-    tile_column = int32(int32(cuda.blockIdx.x) // row_tiles)
-    tile_row = int32(int32(cuda.blockIdx.x) - tile_column * row_tiles)
-    first_row, first_column = int32(tile_row * ROWS), int32(tile_column * COLUMNS)
+    warp_row, warp_column = warp_place(uint32(thread >> uint32(5)))
+    first_row, first_column = tile_place(row_tiles)
     part = int32(cuda.blockIdx.z)
     first = int32(part * span)
     last = int32(min(depth, first + span))
     stages = (last - first + DEPTH - 1) // DEPTH
 
-    sums = cuda.local.array((DOWN, ACROSS, 4), float32)
-    for i in range(DOWN):
-        for j in range(ACROSS):
-            for e in range(4):
-                sums[i, j, e] = float32(0)
+    # What this lane reads to multiply, of sides that lie along.
+    of_a, of_b = matrices_of_a(lane, warp_row), matrices_of_b(lane, warp_column)
+
+    sums = no_sums()
     big_b = cuda.local.array((ACROSS, 2), uint32)
     small_b = cuda.local.array((ACROSS, 2), uint32)
 
@@ -114,39 +123,28 @@ def _matrix(a, b, bias, c, rows, columns, depth, row_tiles, span, bias_step):
                 shared, uint32(filled + ROW_TILE), b, B_ALONG, COLUMNS, first_column, columns,
                 k0, last, depth, thread,
             )  # fmt: skip
-            filled = uint32(filled + STAGE) if filled < (STAGES - 1) * STAGE else uint32(0)
+            filled = next_stage(filled)
         commit_copies()
         if step >= STAGES - 1:
-            from_b = uint32(used + ROW_TILE)
             for half in range(2):
                 if B_ALONG:
-                    # Both chunks of a piece of eight columns, then those of the next piece.
-                    row = uint32(
-                        warp_column + (lane & uint32(7)) + ((lane >> uint32(4)) << uint32(3))
-                    )
-                    chunk = uint32(2 * half + ((lane >> uint32(3)) & uint32(1)))
                     for pair in range(ACROSS // 2):
-                        at = uint32(from_b + row_word(row, chunk) + 16 * DEPTH * pair)
-                        words = load_matrices(shared, at)
-                        for j in range(2):
-                            for h in range(2):
-                                keep(big_b, small_b, 2 * pair + j, h, words[2 * j + h])
+                        at = uint32(used + of_b[half] + 16 * DEPTH * pair)
+                        keep_pair(big_b, small_b, pair, load_matrices(shared, at))
                 else:
                     for j in range(ACROSS):
                         for h in range(2):
                             k = uint32(8 * half + 4 * h + t)
                             at = across_word(k, uint32(warp_column + 8 * j + g), COLUMNS)
-                            keep(big_b, small_b, j, h, uint32(shared[uint32(from_b + at)]))
+                            word = shared[uint32(used + ROW_TILE + at)]
+                            keep(big_b, small_b, j, h, uint32(word))
                 for i in range(DOWN):
-                    row = uint32(warp_row + 16 * i)
                     if A_ALONG:
-                        row = uint32(row + (lane & uint32(15)))
-                        chunk = uint32(2 * half + (lane >> uint32(4)))
-                        words = load_matrices(shared, uint32(used + row_word(row, chunk)))
+                        words = load_matrices(shared, uint32(used + of_a[half] + 16 * DEPTH * i))
                     else:
-                        k = uint32(8 * half + t)
-                        near = uint32(used + across_word(k, uint32(row + g), ROWS))
-                        below = uint32(used + across_word(k, uint32(row + g + 8), ROWS))
+                        k, row = uint32(8 * half + t), uint32(warp_row + 16 * i + g)
+                        near = uint32(used + across_word(k, row, ROWS))
+                        below = uint32(used + across_word(k, uint32(row + 8), ROWS))
                         # Four depths on the swizzle is the same.
                         words = (
                             uint32(shared[near]), uint32(shared[below]),
@@ -154,7 +152,7 @@ def _matrix(a, b, bias, c, rows, columns, depth, row_tiles, span, bias_step):
                             uint32(shared[uint32(below + 4 * ROWS)]),
                         )  # fmt: skip
                     add_products(sums, i, words, big_b, small_b)
-            used = uint32(used + STAGE) if used < (STAGES - 1) * STAGE else uint32(0)
+            used = next_stage(used)
 
     to = int32(part * rows * columns)
     for j in range(ACROSS):
@@ -170,18 +168,7 @@ def _matrix(a, b, bias, c, rows, columns, depth, row_tiles, span, bias_step):
                             c[int32(to + m * columns + n)] = total
 
 
-PRODUCTS = {
-    tile: kernel(
-        """
-        float32* a, float32* b, float32* bias, float32* c, int32 rows, int32 columns, int32 depth,
-        int32 row_tiles, int32 span, int32 bias_step
-        """,
-        threads=tile.threads,
-        blocks_per_sm=tile.resident,
-        unroll=True,
-    )(_matrix)
-    for tile in (FLAT, THIN)
-}
+PRODUCTS = by_tile(_matrix, PARAMETERS, (FLAT, THIN))
 
 
 @kernel(

@@ -17,10 +17,10 @@ from numba import float32, uint32
 
 from fastcnn.kernels.cuda.ptx import as_float, as_word, multiply_tf32, round_tf32
 from fastcnn.kernels.cuda.target import helper
+from fastcnn.kernels.cuda.warp_tiles import ACROSS
 
-# Placeholders: 3xTF32 or TF32; pieces across a warp's tile; whether A is rounded to TF32 already.
+# Placeholders: 3xTF32 or TF32; whether A is rounded to TF32 already.
 SPLIT = True
-ACROSS = 4
 ROUNDED: Any = True
 
 
@@ -50,6 +50,14 @@ def keep(big_b, small_b, j, h, word):
         small_b[j, h] = remainder(word)
     else:
         big_b[j, h] = rounded(word)
+
+
+@helper
+def keep_pair(big_b, small_b, pair, words):
+    """Both words of two neighbouring pieces of B, as one load gives them."""
+    for j in range(2):
+        for h in range(2):
+            keep(big_b, small_b, 2 * pair + j, h, words[2 * j + h])
 
 
 @helper
