@@ -23,9 +23,20 @@ def address_of(function: Any, signature: tuple[Any, ...]) -> int:
 
 
 def _call(context, builder, address, task, args, kind):
-    """The code that calls a chunk with (task, *args), a tuple of Numba's type `kind`."""
+    """The code that calls a chunk with (task, *args), a tuple of Numba's type `kind`.
+
+    Arrays come without what counts their references, which the caller holds: each slice that a
+    chunk takes would change a count that all threads share.
+    """
     argtypes = (types.intp, *kind.types)
-    unpacked = [builder.extract_value(args, i) for i in range(len(kind.types))]
+    unpacked = []
+    for i, argument in enumerate(kind.types):
+        value = builder.extract_value(args, i)
+        if isinstance(argument, types.Array):
+            for owner in range(2):  # the block of memory, the Python object
+                nobody = builder.extract_value(value, owner).type(None)
+                value = builder.insert_value(value, nobody, owner)
+        unpacked.append(value)
     convention = context.call_conv
     pointer = convention.get_function_type(types.none, argtypes).as_pointer()
     status, _ = convention.call_function(
@@ -44,14 +55,14 @@ def _call_chunk_typer(typingctx, address, task, args):
     return types.intp(types.intp, types.intp, args), codegen
 
 
-def _call_shell_typer(typingctx, shell, address, tasks, args):
+def _call_shell_typer(typingctx, shell, address, tasks, threads, args):
     """Call the shell at address `shell`: it finds the arguments in memory, by a function made here.
 
     That function takes (place of the arguments, address of the chunk, task), whatever their types.
     """
 
     def codegen(context, builder, signature, values):
-        shell, address, tasks, args = values
+        shell, address, tasks, threads, args = values
         word = context.get_value_type(types.intp)
         place = cgutils.alloca_once_value(builder, args)
         name = builder.module.get_unique_name("fastcnn_caller")
@@ -60,18 +71,18 @@ def _call_shell_typer(typingctx, shell, address, tasks, args):
         inner = ir.IRBuilder(caller.append_basic_block())
         at, chunk, task = caller.args
         loaded = inner.load(inner.inttoptr(at, args.type.as_pointer()), typ=args.type)
-        inner.ret(_call(context, inner, chunk, task, loaded, signature.args[3]))
+        inner.ret(_call(context, inner, chunk, task, loaded, signature.args[4]))
         words = [builder.ptrtoint(p, word) for p in (caller, place)]
-        argtypes = (types.intp,) * 4
+        argtypes = (types.intp,) * 5
         convention = context.call_conv
         pointer = convention.get_function_type(types.intp, argtypes).as_pointer()
         shell = builder.inttoptr(shell, pointer)
         status, failures = convention.call_function(
-            builder, shell, types.intp, argtypes, [*words, address, tasks]
+            builder, shell, types.intp, argtypes, [*words, address, tasks, threads]
         )
         return builder.select(status.is_error, tasks, failures)
 
-    return types.intp(types.intp, types.intp, types.intp, args), codegen
+    return types.intp(types.intp, types.intp, types.intp, types.intp, args), codegen
 
 
 def _call_at_typer(typingctx, caller, place, address, task):

@@ -1,5 +1,9 @@
 """Sharing a kernel's chunks among threads: how many, under which lock, and when not at all.
 
+Each thread has a share of the tasks, neighbours of each other, and takes what others have left of
+theirs when it is done: one that starts late (a thread that sleeps takes 0.15 to 0.3 ms to wake on a
+virtual machine), or that something else holds up, is not waited for while there is work.
+
 There is one `prange` for all kernels, compiled once. It knows neither a chunk nor the types of its
 arguments, only addresses (calls.py): a chunk compiled into its own parallel function would be
 optimised again at each of that function's three levels, which took 5.5 s for the portable
@@ -22,12 +26,16 @@ from numba import prange, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_parallel
 
+from fastcnn.kernels.cpu.atomics import APART, look, swap
 from fastcnn.kernels.cpu.calls import address_of, call_at, call_chunk, call_shell
 from fastcnn.kernels.cpu.jit import config, kernel, shell
 
-# A launch costs 5 to 20 us on the machines measured; work below this many FLOPs (or bytes, for
+# A launch costs 4 to 20 us on the machines measured; work below this many FLOPs (or bytes, for
 # work that only moves memory) is done sooner by the calling thread alone.
 WORTH_SHARING = 400_000
+
+# A share of tasks is one word, so that it changes at once: its first task, and above, its end.
+_LOW = 0xFFFFFFFF
 
 _lock = threading.RLock()
 _requested: int | None = None
@@ -97,19 +105,48 @@ def _layer_needs_lock() -> bool:
     return not numba_parallel._is_initialized or numba.threading_layer() == "workqueue"
 
 
-@shell
-def _shell(caller, place, address, tasks):
+@kernel
+def _take(left, place, first):
+    """Take the first or the last task of a share off it; -1 if none is left."""
+    while True:
+        now = look(left, place)
+        start, end = now & _LOW, now >> 32
+        if start >= end:
+            return -1
+        rest = (start + 1, end) if first else (start, end - 1)
+        if swap(left, place, now, rest[0] | rest[1] << 32):
+            return start if first else end - 1
+
+
+@kernel
+def _work(caller, place, address, left, own):
+    """Do a thread's share from its beginning, then what the others have left, from their ends."""
     failures = 0
-    for task in prange(tasks):
-        failures += call_at(caller, place, address, task)
+    for i in range(0, left.size, APART):
+        share = (own + i) % left.size
+        task = _take(left, share, i == 0)
+        while task >= 0:
+            failures += call_at(caller, place, address, task)
+            task = _take(left, share, i == 0)
+    return failures
+
+
+@shell
+def _shell(caller, place, address, tasks, threads):
+    left = np.empty(threads * APART, np.int64)
+    for t in range(threads):
+        left[t * APART] = tasks * t // threads | tasks * (t + 1) // threads << 32
+    failures = 0
+    for t in prange(threads):
+        failures += _work(caller, place, address, left, t * APART)
     return failures
 
 
 @kernel
-def _run(address, tasks, args, shell):
+def _run(address, tasks, args, shell, threads):
     """All tasks: by the shell at address `shell`, or by the calling thread alone if that is 0."""
     if shell:
-        return call_shell(shell, address, tasks, args)
+        return call_shell(shell, address, tasks, threads, args)
     failures = 0
     for task in range(tasks):
         failures += call_chunk(address, task, args)
@@ -118,7 +155,7 @@ def _run(address, tasks, args, shell):
 
 @cache
 def _shell_address() -> int:
-    return address_of(_shell, (types.intp,) * 4)
+    return address_of(_shell, (types.intp,) * 5)
 
 
 class Launch(NamedTuple):
@@ -191,12 +228,18 @@ def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
         raise MemoryError(f"no memory for the workspace of {chunk.__name__}")
 
 
+def sharers(tasks: int, work: int) -> int:
+    """How many threads at the most run tasks of such a launch at a time."""
+    threads = min(get_num_threads(), config.NUMBA_NUM_THREADS)
+    return 1 if _forked or tasks < 2 or work < WORTH_SHARING else threads
+
+
 def execute(this: Launch) -> int:
     """Run a launch, on threads where that pays; returns how many of its tasks failed."""
     address, tasks, work, args = this
-    threads = min(get_num_threads(), config.NUMBA_NUM_THREADS)
-    if _forked or threads < 2 or tasks < 2 or work < WORTH_SHARING:
-        return _run(address, tasks, args, 0)
+    threads = sharers(tasks, work)
+    if threads < 2:
+        return _run(address, tasks, args, 0, 1)
     if _layer_needs_lock():
         with _lock:
             return _share(threads, address, tasks, args)
@@ -204,11 +247,13 @@ def execute(this: Launch) -> int:
 
 
 def _share(threads: int, address: int, tasks: int, args: tuple[Any, ...]) -> int:
-    # Numba's count is per Python thread, and other libraries change it: set at every launch, and
-    # put back for the caller's own Numba code.
+    # Numba's count is per Python thread, and other libraries change it: looked at in every launch,
+    # and put back for the caller's own Numba code.
     before = numba.get_num_threads()
+    if before == threads:  # setting it twice takes 3 us
+        return _run(address, tasks, args, _shell_address(), threads)
     try:
         numba.set_num_threads(threads)
-        return _run(address, tasks, args, _shell_address())
+        return _run(address, tasks, args, _shell_address(), threads)
     finally:
         numba.set_num_threads(before)

@@ -8,6 +8,7 @@ import pytest
 import work
 
 import fastcnn
+from fastcnn.kernels.cpu.atomics import look, swap
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 
@@ -15,14 +16,26 @@ pool, first = map(int, sys.argv[1:])
 
 
 @kernel
-def who(task, seen):
+def who(task, seen, here):
+    """Wait until as many tasks as there are run at a time."""
+    seen[task] = numba.get_thread_id()
+    arrived = look(here, 0)
+    while not swap(here, 0, arrived, arrived + 1):
+        arrived = look(here, 0)
+    while look(here, 0) < seen.size:
+        pass
+
+
+@kernel
+def whoever(task, seen):
     seen[task] = numba.get_thread_id()
 
 
-def threads_used():
-    seen = np.full(64, -1)
+def threads_used(count):
+    """Of `count` tasks that need a thread each."""
+    seen = np.full(count, -1)
     numba.get_num_threads()  # loads the pool, which one thread alone never does
-    launch(who, len(seen), WORTH_SHARING, seen)
+    launch(who, count, WORTH_SHARING, seen, np.zeros(1, np.int64))
     return set(seen.tolist())
 
 
@@ -35,6 +48,9 @@ digests = {work.digest()}
 for count in (1, 2, 4, 100):
     fastcnn.set_num_threads(count)
     assert fastcnn.get_num_threads() == count
-    assert threads_used() == set(range(min(count, pool)))
+    assert threads_used(min(count, pool)) == set(range(min(count, pool)))
+    seen = np.full(64, -1)
+    launch(whoever, len(seen), WORTH_SHARING, seen)
+    assert set(seen.tolist()) <= set(range(min(count, pool)))
     digests.add(work.digest())
 assert len(digests) == 1
