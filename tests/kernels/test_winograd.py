@@ -57,9 +57,15 @@ def assert_near(got, want, dtype):
     assert np.linalg.norm(got - want) <= TRANSFORMED * np.finfo(dtype).eps * np.linalg.norm(want)
 
 
+@pytest.fixture(params=[0, 1 << 30], ids=["by blocks", "by phases"])
+def order(request, monkeypatch):
+    """The order of the work, which otherwise depends on the number of threads."""
+    monkeypatch.setattr(winograd_blocks, "OWN_BLOCKS", request.param)
+
+
 @cases
 @dtypes
-def test_close_in_poisoned_memory(case, dtype, monkeypatch):
+def test_close_in_poisoned_memory(case, dtype, order, monkeypatch):
     """NaN around the arrays is not read, in the result not left, in scratch memory not used."""
     monkeypatch.setattr(winograd_blocks, "SCRATCH", PoisonedPool())
     g = geometry_of(case)
@@ -77,6 +83,23 @@ def test_close_in_poisoned_memory(case, dtype, monkeypatch):
     out.assert_untouched_around()
     want = reference.conv2d_input_grad(wide(dy), wide(w), g.input_shape, **case.options)
     assert_near(out.array, want, dtype)
+
+
+@cases
+@dtypes
+def test_same_bits_by_blocks_and_by_phases(case, dtype, monkeypatch):
+    """Which of them it is depends on the number of threads."""
+    g = geometry_of(case)
+    x, w, dy = arrays(case, dtype)
+    found = []
+    for own_blocks in (0, 1 << 30):
+        monkeypatch.setattr(winograd_blocks, "OWN_BLOCKS", own_blocks)
+        y, dx = np.empty(g.output_shape, dtype), np.empty(g.input_shape, dtype)
+        assert winograd.conv2d(g, x, w, None, y) is None
+        assert winograd.conv2d_input_grad(g, dy, w, dx) is None
+        found.append((y, dx))
+    for by_blocks, by_phases in zip(*found, strict=True):
+        assert np.array_equal(by_blocks, by_phases)
 
 
 @cases
@@ -129,7 +152,7 @@ def assert_as_direct(x, w, dy, b=None, relu=False):
 
 @dtypes
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1.01e30, -3e37])
-def test_what_is_not_finite_or_huge_is_left_to_implicit_gemm(dtype, value):
+def test_what_is_not_finite_or_huge_is_left_to_implicit_gemm(dtype, order, value):
     """Wherever it is: at every corner, in the middle, in weights; with ReLU and without."""
     for number, place in enumerate([(0, 0), (0, -1), (-1, 0), (-1, -1), (6, 7)]):
         x, w, dy = arrays(CASE, dtype)

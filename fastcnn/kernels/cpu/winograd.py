@@ -25,9 +25,10 @@ from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
-from fastcnn.kernels.cpu.winograd_blocks import BLOCK, Winograd, block_of, run, tabulate
 from fastcnn.kernels.cpu.winograd_blocks import pack as transform
+from fastcnn.kernels.cpu.winograd_blocks import run
 from fastcnn.kernels.cpu.winograd_pieces import pieces_of
+from fastcnn.kernels.cpu.winograd_sizes import BLOCK, Winograd, block_of, tabulate
 from fastcnn.kernels.cpu.winograd_tiles import TAPS
 
 # Pixels of a tile of the result along each axis.
@@ -163,9 +164,9 @@ def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """Bytes that one thread allocates at the most: the products of a block of tiles with some
     filters, and the block's table; or some filters' taps, as they are transformed.
 
-    The transformed tiles of a span and the transformed weights are shared by all threads and not
-    counted: SPAN, or up to MOST_SPAN if that gives few tasks, but one block at the least; and four
-    times w for 3x3, up to nine times for larger filters (4x4).
+    The transformed tiles and weights come on top: tiles of a block for each thread or, shared by
+    all, of a span: SPAN, or up to MOST_SPAN if that gives few tasks, but one block at the least;
+    weights are shared, four times w for 3x3, up to nine times for larger filters (4x4).
     """
     if not g.N:
         return 0

@@ -1,10 +1,14 @@
 """Winograd's algorithm over blocks of tiles.
 
     weights    U[i, j] = G g G^T of every filter and channel
-    for each span of blocks of tiles (of all images, numbered row by row)
-        input      V[i, j] = B^T d B of every channel and tile of the span
-        product    for some filters and one block: M[i, j] = U[i, j] V[i, j] for all (i, j),
-                   which stays in L2; then Y = A^T M A, to the result
+    for each block of tiles (of all images, numbered row by row)
+        input      V[i, j] = B^T d B of every channel and tile of the block
+        product    for some filters: M[i, j] = U[i, j] V[i, j] for all (i, j), which stays in L2;
+                   then Y = A^T M A, to the result
+
+Where there are several blocks for each thread a task is a block, from its input to its results, and
+threads wait for each other once. Where there are fewer, they share the channels of the input and
+the filters of the product of a span of blocks, and of a round of U, one after the other.
 
 Of larger filters each piece (winograd_pieces.py) of each channel is one more channel to add up:
 [group][piece][channel] in U and V.
@@ -14,16 +18,12 @@ Every element is computed by one task, in one order: bits do not depend on threa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
-from fastcnn.kernels.cpu.threads import launch
-from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.kernels.cpu.rooms import claim, flags, give_back, rooms
+from fastcnn.kernels.cpu.threads import launch, sharers
 from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
-from fastcnn.kernels.cpu.winograd_pieces import cut
 from fastcnn.kernels.cpu.winograd_product import (
     across,
     short_narrow,
@@ -32,31 +32,15 @@ from fastcnn.kernels.cpu.winograd_product import (
     tall_wide,
     weights_4,
 )
-from fastcnn.kernels.cpu.winograd_tiles import TAPS, Fields, input_4, output_4
+from fastcnn.kernels.cpu.winograd_sizes import Winograd
+from fastcnn.kernels.cpu.winograd_tiles import TAPS, input_4, output_4
 from fastcnn.memory import SCRATCH
 
-# Bytes of a block of tiles in one row of M: 64 tiles in float32, of which M takes 740 KB for 64
-# filters.
-BLOCK = 256
-# Filters of a task.
-ROWS = 64
-# Channels that are added up in registers: a panel of 14 takes 14 KB, its tile of V 32 KB.
-DEPTH = 256
-# Channels of a task of the input transform.
-CHANNELS = 32
+# Blocks for each thread from which on a task is a whole block: with fewer, threads would wait for
+# the last one.
+OWN_BLOCKS = 3
 # Channels by which weights are fetched before they are read.
 AHEAD = 8
-# Bytes of V, which all threads share and find in L3: with 20 MB, 64 channels and filters took 1.5
-# times as long; with 1.5 and 8 as long as with 4.
-SPAN = 4 << 20
-# Products of a span at the least, which threads can share evenly; but fewer where V would then be
-# larger than so many bytes, and half as many tiles to a block where that of two blocks still is:
-# 192 channels of 5 x 5, 28x28, took 12.3 ms with 70 MB, 8.2 with 9 and 7.6 with 4.
-FEW_TASKS, FEWEST_TASKS = 8, 2
-MOST_SPAN = 12 << 20
-# Bytes of U that are made and used before the next, where all tiles fit into a span: they are still
-# in L3 then, while the whole U of 512 channels and filters takes 38 MB.
-ROUND = 10 << 20
 
 
 @kernel
@@ -254,110 +238,21 @@ def _product_chunk(
     bad[task] = failed
 
 
-@dataclass(frozen=True)
-class Winograd:
-    """Tables of one layer in one direction; the arrays are what the kernels above take."""
-
-    panels: np.ndarray
-    places: np.ndarray  # of the taps of each piece among a filter's, times lanes; -1: a zero
-    image: np.ndarray  # channels, H, W, filters, P, Q, top, left, rows and columns of tiles
-    weights: np.ndarray
-    input: np.ndarray
-    product: np.ndarray
-    blocks: int
-    span: int  # blocks that share V
-    input_parts: int
-    parts: int  # blocks of filters of all groups
-    some_panels: int
-    u_part: int  # elements of U of a part
-    u_round: int  # parts whose weights are transformed just before they are used
-    v_size: int
-    peaks: int  # lanes of all tasks of the input transform
-    scratch: int  # bytes of a task
-    flops: int
-
-
-def tabulate(
-    m: int,
-    source: tuple[int, int, int, int],
-    result: tuple[int, ...],
-    before: tuple[int, int],
-    groups: int,
-    steps: tuple[int, int, int],
-    filter_places: np.ndarray,
-    itemsize: int,
-) -> Winograd:
-    """Tables of a layer: source (N, C, H, W), result (K, P, Q), padding (top, left), and in w the
-    steps of a row, a channel and a group, and where the taps (R, S) of a filter lie.
-    """
-    unit = known_unit()
-    lanes = unit.lanes(itemsize)
-    n = m + TAPS - 1
-    (N, C, H, W), (K, P, Q) = source, result
-    places, across_filter = cut(filter_places)
-    pieces = len(places)
-    tile_rows, tile_columns = blocks_of(P, m), blocks_of(Q, m)
-    tiles = N * tile_rows * tile_columns
-    block = min(block_of(C * pieces) // itemsize, lanes * blocks_of(tiles, lanes))
-    blocks = blocks_of(tiles, block)
-    channels, rows = C // groups, K // groups
-    panels = panels_of(rows, unit)
-    padded = int(panels[:, 2].sum())
-    # Rows of V and M, and the steps from point to point, are odd numbers of cache lines: rows, and
-    # points of a tile, would share cache sets.
-    v_row = block + lanes
-    v_step = C * pieces * v_row + lanes
-    v_block = n * n * v_step
-    some_panels = even(len(panels), blocks_of(padded, ROWS))
-    parts = blocks_of(len(panels), some_panels)
-    c_rows = int(panels[:some_panels, 2].sum())
-    u_step = c_rows * channels * pieces + lanes
-    u_part = n * n * u_step
-    c_step = c_rows * v_row + lanes
-    c_size = n * n * c_step
-    size = Fields(m).size
-    fewest = min(blocks_of(FEW_TASKS, groups * parts), MOST_SPAN // (v_block * itemsize))
-    fewest = max(fewest, blocks_of(FEWEST_TASKS, groups * parts))
-    span = fewest * max(1, SPAN // (v_block * itemsize * fewest))
-    span = even(blocks, min(blocks, span))
-    some = min(C, CHANNELS)
-    depth = even(channels * pieces, DEPTH)
-    return Winograd(
-        panels=panels,
-        places=np.where(places < 0, -1, places * lanes),
-        image=np.array((C, H, W, K, P, Q, *before, tile_rows, tile_columns)),
-        weights=np.array(
-            (channels, lanes, u_step, u_part, *steps, filter_places.size, some_panels, parts)
-        ),
-        input=np.array(
-            (C, m, lanes, size, tiles, block, some, v_row, v_step, v_block, pieces, across_filter,
-             channels)
-        ),
-        product=np.array(
-            (channels * pieces, u_step, u_part, rows, some_panels, depth, lanes * unit.vectors,
-             unit.rows, c_step, c_size)
-        ),
-        blocks=blocks,
-        span=span,
-        input_parts=blocks_of(C, some),
-        parts=groups * parts,
-        some_panels=some_panels,
-        u_part=u_part,
-        u_round=min(groups * parts, max(1, ROUND // (u_part * itemsize))),
-        v_size=span * v_block,
-        peaks=span * blocks_of(C, some) * lanes,
-        scratch=max(
-            c_size * itemsize + block * size * 8,
-            (min(lanes, channels) * filter_places.size + lanes) * lanes * itemsize,
-        ),
-        flops=2 * n * n * tiles * K * channels * pieces,
-    )  # fmt: skip
-
-
-def block_of(channels: int) -> int:
-    """Bytes of a block of tiles in one row of M, for so many channels, pieces counted."""
-    points = (4 + TAPS - 1) ** 2
-    return BLOCK if 2 * points * channels * BLOCK <= MOST_SPAN else BLOCK // 2
+@kernel
+def _block_chunk(task, x, u, v, taken, panels, bias, y, numbers, peaks, bad, image, g, h):
+    """All channels, then all filters of one block, whose V stays in a room of the thread's own."""
+    lanes, v_block = g[2], g[9]
+    inputs = (g[0] + g[6] - 1) // g[6]
+    parts = bad.size // (peaks.size // (inputs * lanes))
+    room = claim(taken)
+    own = v[room * v_block : (room + 1) * v_block]
+    for part in range(inputs):
+        _input_chunk(part, task, x, own, peaks[task * inputs * lanes :], image, g)
+    for part in range(parts):
+        _product_chunk(
+            part, task, 1, 0, u, own, panels, bias, y, numbers, bad[task * parts :], image, g, h
+        )
+    give_back(taken, room)
 
 
 def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> None:
@@ -385,6 +280,8 @@ def run(
     # In an array that NumPy fills and every result hangs on: so no tape of launches (replay.py) is
     # kept, which could not repeat the decision below.
     numbers = np.array([0, 0 if relu else -np.inf], x.dtype)
+    if p.blocks >= OWN_BLOCKS * sharers(p.blocks, p.flops):
+        return _by_blocks(p, x, w, packed, bias, numbers, y)
     bad = np.zeros(p.span * p.parts, np.int64)
     peaks = np.zeros(p.peaks, x.dtype)
     whole = p.span < p.blocks  # several spans need U again and again
@@ -411,3 +308,29 @@ def run(
             if bad.any():
                 return False
     return True
+
+
+def _by_blocks(
+    p: Winograd,
+    x: np.ndarray,
+    w: np.ndarray,
+    packed: np.ndarray | None,
+    bias: np.ndarray,
+    numbers: np.ndarray,
+    y: np.ndarray,
+) -> bool:
+    """As `run`, with a task for each block; the same bits."""
+    u = packed
+    if u is None:
+        u = SCRATCH.empty((p.parts * p.u_part,), w.dtype)
+        pack(p, w, u, 0, p.parts)
+    bad = np.zeros(p.blocks * p.parts, np.int64)
+    peaks = np.zeros(p.blocks * (p.peaks // p.span), x.dtype)
+    taken = flags(p.blocks, p.flops)
+    v = SCRATCH.empty((rooms(taken) * (p.v_size // p.span),), x.dtype)
+    launch(
+        _block_chunk, p.blocks, p.flops,
+        x.reshape(-1), u, v, taken, p.panels, bias, y.reshape(-1), numbers, peaks, bad,
+        p.image, p.input, p.product,
+    )  # fmt: skip
+    return largest(peaks) < LARGEST and not bad.any()
