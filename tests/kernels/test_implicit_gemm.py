@@ -25,7 +25,12 @@ CASES = [
     ConvCase(1, 8, 9, 10, 4, 1, 1, 3, 0, 1, 1),
     ConvCase(2, 24, 15, 14, 20, 3, 2, (2, 1), 2, 2, 4),
     ConvCase(2, 1100, 1, 1, 33, 1, 1, 1, 0, 1, 1),
-    # read in place: the last tile would end beyond x; rows that a tile straddles
+    # blocks of single taps: images that end within a vector, several chunks and blocks of panels;
+    # sums that go on in the result itself; a stride
+    ConvCase(3, 1100, 7, 7, 230, 1, 1, 1, 0, 1, 1),
+    ConvCase(2, 1040, 8, 20, 61, 1, 1, 1, 0, 1, 1),
+    ConvCase(2, 30, 15, 70, 62, 1, 1, 2, 0, 1, 2),
+    # the last tile would end beyond x; rows that a tile straddles
     ConvCase(3, 5, 9, 23, 14, 1, 1, 1, 0, 1, 1),
     ConvCase(2, 6, 11, 40, 22, 4, 3, 1, 0, (1, 2), 2),
     # planes of 4 KB apart, stored and read

@@ -35,6 +35,11 @@ def _taps(
     return table.reshape(-1, 3)
 
 
+def _joined(g: Conv2dGeometry) -> bool:
+    """Whether pixels are what they read, so that an image's rows are one."""
+    return g.R * g.S == 1 and g.stride == (1, 1) and not any(g.padding)
+
+
 @lru_cache(maxsize=256)
 def _forward(g: Conv2dGeometry, itemsize: int) -> Product:
     (dh, dw), (top, _, left, _) = g.dilation, g.padding
@@ -42,8 +47,8 @@ def _forward(g: Conv2dGeometry, itemsize: int) -> Product:
     taps = _taps(r, r * dh - top, s, s * dw - left, g.S)
     channels, rows, plane = g.C // g.groups, g.K // g.groups, g.R * g.S
     source, grid = (g.C, g.H, g.W, *g.stride), (g.P, g.Q)
-    if plane == 1 and g.stride == (1, 1) and not any(g.padding):
-        source, grid = (g.C, 1, g.H * g.W, 1, 1), (1, g.P * g.Q)  # rows join: fewer pieces
+    if _joined(g):  # fewer pieces
+        source, grid = (g.C, 1, g.H * g.W, 1, 1), (1, g.P * g.Q)
     part = tabulate(
         rows, channels, g.groups, taps, (channels * plane, plane, rows * channels * plane),
         source, (g.N, *grid), (g.K, *grid, 0, 0, 1, 1), itemsize, plane,
@@ -56,6 +61,13 @@ def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[Product | None, bool]:
     """The product of an input gradient, and whether it leaves out pixels that no tap reaches."""
     (sh, sw), (dh, dw), (top, _, left, _) = g.stride, g.dilation, g.padding
     channels, rows, plane = g.K // g.groups, g.C // g.groups, g.R * g.S
+    if _joined(g):
+        part = tabulate(
+            rows, channels, g.groups, np.zeros((1, 3), np.int64), (1, rows, channels * rows),
+            (g.K, 1, g.H * g.W, 1, 1), (g.N, 1, g.H * g.W), (g.C, 1, g.H * g.W, 0, 0, 1, 1),
+            itemsize, 1,
+        )  # fmt: skip
+        return combine([part], itemsize), False
     rows_of = [meeting(g.H, g.R, sh, dh, top, a) for a in range(min(sh, g.H))]
     columns_of = [meeting(g.W, g.S, sw, dw, left, b) for b in range(min(sw, g.W))]
     met = [a for a, (r, _, _) in enumerate(rows_of) if len(r)]
@@ -171,8 +183,11 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
         # dX is larger than dY where there is little padding: its borders are multiplied by zeros,
         # but for rows of them that a whole tile has in common
         taken *= g.W / g.Q * (1 + g.H / g.P) / 2
+    weights = prod(g.weight_shape)
+    if g.R * g.S == 1 and (forward or g.stride == (1, 1)):
+        weights = 0  # read as they are
     if g.R * g.S == 1 and g.stride == (1, 1):
-        copied = 0.0  # read in place
+        copied = 0.0  # in long runs, which the rate of the tiles holds already
     elif narrow and not known_unit().picks:
         copied = taken  # vectors of more than two rows: packed tap by tap
     else:
@@ -181,7 +196,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied / rate + prod(result) / STORED
     if not forward and g.stride != (1, 1):
         seconds += INTERLEAVED * g.N * g.H * g.W
-    return CALL + parts * PART + itemsize / 4 * (seconds + prod(g.weight_shape) / PACKED)
+    return CALL + parts * PART + itemsize / 4 * (seconds + weights / PACKED)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

@@ -74,7 +74,7 @@ def moves(*arrays):
     return all_arrays and len(kinds) == 1 and kinds <= {types.float32, types.float64}
 
 
-def _chosen(builder, condition, then, otherwise):
+def chosen(builder, condition, then, otherwise):
     """Vectors of `then()` if the condition holds, else of `otherwise()`."""
     with builder.if_else(condition) as (is_so, is_not):
         with is_so:
@@ -101,65 +101,27 @@ def _choosing(emit, run, by_number):
     return lambda a, b: emit.builder.select(mask, a, b)
 
 
-def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumulate, finish):
-    """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
-    b, offsets, c and ends, runs a list of a vector's RUN numbers for each."""
-    builder, vectors = emit.builder, len(runs)
-    rounds, depth, step = sizes
-    a, b, offsets, c, ends = pointers
+def emit_tile(emit, rows, vectors, c, c_step, ahead, accumulate, ends, finish, sums):
+    """Emit what the products have in common: C's tile, which `sums(start)` adds up, from C or from
+    zeros, finished. The same rows' lines `ahead` elements further on are fetched as C's own are."""
+    builder = emit.builder
     places = []
     for row in range(rows):
         line = emit.at(c, builder.mul(c_step, emit.index(row)))
+        fetched = line if ahead is None else emit.at(line, ahead)
         for v in range(vectors):
             places.append(emit.at(line, emit.index(v * emit.lanes)))
-            prefetch_line(builder, places[-1], write=True)
+            prefetch_line(builder, emit.at(fetched, emit.index(v * emit.lanes)), write=True)
         # an unaligned row ends in a line of its own: 3 to 10 % where C is beyond L2
-        prefetch_line(builder, emit.at(places[-1], emit.index(emit.lanes - 1)), write=True)
-    start = _chosen(
+        last = emit.index(vectors * emit.lanes - 1)
+        prefetch_line(builder, emit.at(fetched, last), write=True)
+    start = chosen(
         builder,
         accumulate,
         lambda: [emit.load(place) for place in places],
         lambda: [emit.zero()] * len(places),
     )
-    round_of_a = builder.mul(depth, emit.index(rows))
-
-    # Fetching where masks share the tile's registers, or in a tile that has a loop without masks
-    # beside this one, would take what sums and places need.
-    def totals_of(choices, fetching):
-        with emit.loop(rounds, start) as loop:
-            in_a = emit.at(a, builder.mul(loop.number, round_of_a))
-            in_b = emit.at(b, emit.integer(offsets, loop.number))
-            places = [
-                (emit.at(in_b, first), emit.at(in_b, second), choose)
-                for (first, second, *_), choose in zip(runs, choices, strict=True)
-            ]
-            onward = emit.at(places[0][0], ahead)
-
-            def fetch(number):
-                place = emit.at(onward, builder.mul(number, step))
-                for j in range(0, vectors * emit.lanes, LINE_BYTES // emit.element_bytes):
-                    prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
-
-            loop.next = multiply_runs(
-                emit, depth, in_a, places, step, rows, loop.values, each=fetch if fetching else None
-            )
-        return loop.next
-
-    def split(fetching):
-        # picking in the tall tile would take two registers more than there are: 215 to 180 GFLOP/s
-        by_number = unit.picks and rows < unit.rows
-        return totals_of([_choosing(emit, run, by_number) for run in runs], fetching)
-
-    if unit.mask_registers and rows == unit.rows:
-        totals = split(True)
-    else:
-        uncut = [
-            builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split, *_ in runs
-        ]
-        whole = reduce(builder.and_, uncut)
-        totals = _chosen(
-            builder, whole, lambda: totals_of([None] * vectors, True), lambda: split(False)
-        )
+    totals = sums(start)
     finished = builder.icmp_signed(">=", finish, emit.index(1))
     rectified = builder.icmp_signed(">=", finish, emit.index(2))
 
@@ -167,12 +129,67 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumul
         factors = [emit.broadcast(emit.at(ends, emit.index(row))) for row in range(rows)]
         return [emit.add(t, factors[i // vectors]) for i, t in enumerate(totals)]
 
-    totals = _chosen(builder, finished, ended, lambda: totals)
-    totals = _chosen(
-        builder, rectified, lambda: [emit.rectified(t) for t in totals], lambda: totals
-    )
+    totals = chosen(builder, finished, ended, lambda: totals)
+    totals = chosen(builder, rectified, lambda: [emit.rectified(t) for t in totals], lambda: totals)
     for place, total in zip(places, totals, strict=True):
         emit.store(total, place)
+
+
+def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumulate, finish):
+    """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
+    b, offsets, c and ends, runs a list of a vector's RUN numbers for each."""
+    builder, vectors = emit.builder, len(runs)
+    rounds, depth, step = sizes
+    a, b, offsets, c, ends = pointers
+    round_of_a = builder.mul(depth, emit.index(rows))
+
+    def sums(start):
+        # Fetching where masks share the tile's registers, or in a tile that has a loop without
+        # masks beside this one, would take what sums and places need.
+        def totals_of(choices, fetching):
+            with emit.loop(rounds, start) as loop:
+                in_a = emit.at(a, builder.mul(loop.number, round_of_a))
+                in_b = emit.at(b, emit.integer(offsets, loop.number))
+                places = [
+                    (emit.at(in_b, first), emit.at(in_b, second), choose)
+                    for (first, second, *_), choose in zip(runs, choices, strict=True)
+                ]
+                onward = emit.at(places[0][0], ahead)
+                fetch = fetching_lines(emit, onward, step, vectors) if fetching else None
+                loop.next = multiply_runs(
+                    emit, depth, in_a, places, step, rows, loop.values, each=fetch
+                )
+            return loop.next
+
+        def split(fetching):
+            # picking in the tall tile would take two registers more than there are: 215 to 180
+            # GFLOP/s
+            by_number = unit.picks and rows < unit.rows
+            return totals_of([_choosing(emit, run, by_number) for run in runs], fetching)
+
+        if unit.mask_registers and rows == unit.rows:
+            return split(True)
+        uncut = [
+            builder.icmp_signed(">=", split, emit.index(emit.lanes)) for _, _, split, *_ in runs
+        ]
+        whole = reduce(builder.and_, uncut)
+        return chosen(
+            builder, whole, lambda: totals_of([None] * vectors, True), lambda: split(False)
+        )
+
+    emit_tile(emit, rows, vectors, c, c_step, None, accumulate, ends, finish, sums)
+
+
+def fetching_lines(emit, pointer, step, vectors):
+    """What fetches, in a loop's round k, the lines of `vectors` vectors k*step behind a pointer."""
+    builder = emit.builder
+
+    def fetch(number):
+        place = emit.at(pointer, builder.mul(number, step))
+        for j in range(0, vectors * emit.lanes, LINE_BYTES // emit.element_bytes):
+            prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
+
+    return fetch
 
 
 def _product(rows_of):

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.microkernel import put, turn
+from fastcnn.kernels.cpu.planes import IN_BLOCKS
 from fastcnn.kernels.cpu.product_tables import Product, blocks_of
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.memory import SCRATCH
@@ -80,9 +81,12 @@ def _pack(
 
 
 def pack(product: Product, w: np.ndarray, kept: bool = True) -> np.ndarray:
-    """w in the order in which the product reads it; if it is not `kept` beyond a call, in memory
-    that is used again where it is large. New pages took 0.5 ms of the 14 of 512x512 filters."""
+    """w in the order in which the product reads it, which may be its own; if it is not `kept`
+    beyond a call, in memory that is used again where it is large. New pages took 0.5 ms of the 14
+    of 512x512 filters."""
     p, s = product, product.parts[0]
+    if s["mode"] == IN_BLOCKS:  # a panel is copied where it is multiplied
+        return w.reshape(-1)
     follow = s["channel_step"] <= s["row_step"]
     blocks = len(p.panels) if follow else blocks_of(int(s["channels"]), int(s["some_channels"]))
     large = not kept and p.packed * w.itemsize >= LARGE

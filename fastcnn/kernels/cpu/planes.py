@@ -25,8 +25,8 @@ from fastcnn.kernels.cpu.microkernel import (
 )
 
 # Where the tiles of a product find B: packed tap by tap (pixel_tiles.py), in the source itself, or
-# in planes.
-PACKED, IN_PLACE, IN_PLANES = 0, 1, 2
+# in planes; or in blocks, all tiles of one beside each other (block_product.py).
+PACKED, IN_PLACE, IN_PLANES, IN_BLOCKS = 0, 1, 2, 3
 # What `locate` finds of a tile: nothing; vectors of two pieces at the most; such as are picked.
 NOWHERE, SPLIT, PICKED = 0, 1, 2
 

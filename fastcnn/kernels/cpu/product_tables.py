@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastcnn.kernels.cpu.block_tiles import line, most_channels
 from fastcnn.kernels.cpu.microkernel import LINE_BYTES, cover
 from fastcnn.kernels.cpu.pixel_tiles import most_pieces
-from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, PACKED
+from fastcnn.kernels.cpu.planes import IN_BLOCKS, IN_PLACE, IN_PLANES, PACKED
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
 
 # Taps of a chunk. A tile of B and a panel of A of 256 taps fit into a 48 KB L1 together; but each
@@ -27,6 +28,13 @@ FEWEST_ROWS = 256
 FEW_TASKS, TASKS = 8, 32
 # Channels of a chunk at the least, where there are as many: they share the mask of a row.
 LEAST_CHANNELS = 16
+# A product of a single tap (block_product.py): bytes of a block of B, which stays in L2.
+BLOCK_BYTES = 384 * 1024
+# Panels of a task at the least, where tasks are few.
+LEAST_PANELS = 8
+# What copying a tile of B takes, in panels multiplied by it: straight from the source, and put
+# together piece by piece.
+COPIED_PANELS = {True: 0.25, False: 1.0}
 # Channels of the source a multiple of this apart, give or take a line, fall on the same few sets of
 # a cache: a tile of B, which takes a line or two from each, would not stay in L1.
 ALIAS_BYTES = 4096
@@ -44,9 +52,10 @@ _FIELDS = (
     # the result: its channels, whether its rows take tiles as they are, and aligned
     "out_channels", "dense", "aligned", "paired", "together", "clear",
     # where B is found (planes.py)
-    "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end",
-    # elements of scratch memory: planes, a packed tile of B, C; pieces
-    "laid", "b", "c", "pieces",
+    "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end", "tile",
+    "line",
+    # elements of scratch memory: a panel of A, planes, a packed tile of B, C; pieces
+    "a", "laid", "b", "c", "pieces",
 )  # fmt: skip
 PART = np.dtype([(name, np.int64) for name in _FIELDS])
 
@@ -150,6 +159,33 @@ def _halved(n: int, most: int) -> int:
     return size
 
 
+def shares(
+    tiles: int, most: int, panels: int, groups: int, panel_blocks: int, straight: bool
+) -> tuple[int, int, int]:
+    """Tiles of a block, at most `most`; panels of a task; blocks of a task.
+
+    Those of which two threads and eight have the least idle time: threads take an equal number of
+    tasks, one after the other. Copying B is counted, for each block of panels does it anew.
+    """
+    found = []
+    for parts in (panel_blocks, 2 * panel_blocks, 4 * panel_blocks):
+        some_panels = even(panels, blocks_of(panels, parts))
+        of_panels = np.minimum(some_panels, panels - np.arange(0, panels, some_panels))
+        if parts > panel_blocks and some_panels < LEAST_PANELS:
+            break
+        for size in range(most, most // 2, -1):
+            some_blocks = blocks_of(tiles, size * max(1, TASKS // (len(of_panels) * groups)))
+            of_tiles = np.minimum(span := size * some_blocks, tiles - np.arange(0, tiles, span))
+            tasks = np.tile(np.outer(of_panels + COPIED_PANELS[straight], of_tiles).ravel(), groups)
+            time = sum(
+                threads * max(share.sum() for share in np.array_split(tasks, threads))
+                for threads in (2, 8)
+            )
+            found.append((time, -size, some_panels, some_blocks))
+    _, size, some_panels, some_blocks = min(found)
+    return -size, some_panels, some_blocks
+
+
 def _in_place(taps: np.ndarray, source: tuple[int, ...], grid: tuple[int, int, int]) -> bool:
     """Whether every tap of every pixel lies in the source, pixels beside each other."""
     _, H, W, sh, sw = source
@@ -220,7 +256,9 @@ def tabulate(
     lanes = unit.lanes(itemsize)
     columns = lanes * unit.vectors
     positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
-    some_channels, _ = chunk_of(channels, most_positions, DEPTH)
+    in_blocks = min(steps[:2]) == 1 and pairs is None
+    most = most_channels(itemsize) if in_blocks else DEPTH
+    some_channels, _ = chunk_of(channels, most_positions, most)
     some_positions = even(positions, max(1, DEPTH // some_channels))
     panels = panels_of(rows, unit)
     padded = int(panels[:, 2].sum())
@@ -229,20 +267,42 @@ def tabulate(
     aligned = dense and plane_bytes % unit.bytes == 0
     places = pixels + (lanes - 1) * aligned
     tiles = blocks_of(places, columns)
-    # C of both parts of a pair must fit into L2
-    some_tiles = min(
-        TILES if pairs is None else TILES // 2, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS))
-    )
-    block = columns * _halved(tiles, some_tiles)
-    blocks = blocks_of(places, block)
-    panel_blocks = max(
-        blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
-    )
-    some_panels = even(len(panels), blocks_of(len(panels), panel_blocks))
+    if in_blocks:
+        straight = not taps.any() and source[1:] == (*grid[1:], 1, 1)
+        most = max(1, BLOCK_BYTES // (some_channels * columns * itemsize))
+        some_tiles, some_panels, some_blocks = shares(
+            tiles, min(TILES, most), len(panels), groups, blocks_of(padded, ROWS), straight
+        )
+        block = columns * some_tiles
+        span = block * some_blocks
+    else:
+        # C of both parts of a pair must fit into L2
+        some_tiles = min(
+            TILES if pairs is None else TILES // 2, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS))
+        )
+        block = columns * _halved(tiles, some_tiles)
+        blocks = blocks_of(places, block)
+        panel_blocks = max(
+            blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
+        )
+        some_panels = even(len(panels), blocks_of(len(panels), panel_blocks))
+        panel_blocks = blocks_of(len(panels), some_panels)
+        span = block * blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
     panel_blocks = blocks_of(len(panels), some_panels)
-    span = block * blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
     spans = blocks_of(places, span)
-    numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
+    if in_blocks:
+        # an odd number of vectors from tile to tile, which go to all sets of a cache in turn
+        tile = some_channels * columns + lanes
+        numbers = {"mode": IN_BLOCKS, "tile": tile, "step": straight * source[1] * source[2]}
+        offsets, corners = np.zeros(1, np.int64), np.zeros((0, 2), np.int64)
+        of_b, of_c = some_tiles * tile, columns * unit.rows
+        if some_channels < channels:
+            of_c = block * int(panels[:some_panels, 2].sum())
+    else:
+        numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
+        of_b = some_channels * some_positions * columns
+        of_c = block * int(panels[:some_panels, 2].sum())
+    of_a = unit.rows * line(unit, itemsize) if in_blocks else 0
     laid = some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0
     numbers |= {
         "tasks": 0 if pairs and not pairs.together else groups * panel_blocks * spans,
@@ -256,8 +316,8 @@ def tabulate(
         "out_channels": out[0], "dense": dense, "aligned": aligned,
         "paired": pairs is not None, "together": pairs.together if pairs else 1,
         "clear": pairs.clear if pairs else 0, "laid": laid,
-        "b": laid + some_channels * some_positions * columns,
-        "c": block * int(panels[:some_panels, 2].sum()), "pieces": most_pieces(block, lanes),
+        "line": line(unit, itemsize), "a": of_a, "b": laid + of_b, "c": of_c,
+        "pieces": most_pieces(block, lanes),
     }  # fmt: skip
     return Part(taps, offsets, corners, source, out, numbers)
 
@@ -278,7 +338,7 @@ def combine(found: list[Part], itemsize: int) -> Product:
         depth = n["groups"] * n["channels"] * n["positions"]
         packed += depth * n["padded_rows"]
         flops += 2 * depth * n["rows"] * n["pixels"]
-        elements = of_b + n["together"] * n["c"] + n["lanes"] + n["padded_rows"]
+        elements = n["a"] + of_b + n["together"] * n["c"] + n["lanes"] + n["padded_rows"]
         scratch = max(scratch, elements * itemsize + n["pieces"] * 56)
     # Tasks of several parts at the same pixels follow each other: they write to the same lines.
     share = [(t / n["tasks"], i, t) for i, n in enumerate(parts) for t in range(n["tasks"])]

@@ -429,10 +429,10 @@ def tile_product(element, lanes, rows, vectors):
     return intrinsic(typer)
 
 
-def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, each=None):
-    """start[row*vectors + v] += sum over k of a[k*a_step + row] * vector v of b[k*b_step …]."""
+def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, each=None, a_row=1):
+    """start[row*vectors + v] += sum over k of a[k*a_step + row*a_row] * vector v of b[k*b_step]."""
     runs = [(emit.at(b, emit.index(v * emit.lanes)), None, None) for v in range(vectors)]
-    return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step, each)
+    return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step, each, a_row)
 
 
 def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=None, a_row=1):

@@ -21,11 +21,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastcnn.kernels.cpu.block_product import multiply_block
 from fastcnn.kernels.cpu.columns import rectify
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.microkernel import IN_ORDER, RUN, pick, short_product, tall_product
 from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, store, store_pairs
-from fastcnn.kernels.cpu.planes import IN_PLACE, IN_PLANES, NOWHERE, PICKED, lay, locate
+from fastcnn.kernels.cpu.planes import IN_BLOCKS, IN_PLACE, IN_PLANES, NOWHERE, PICKED, lay, locate
 from fastcnn.kernels.cpu.product_tables import Product
 from fastcnn.kernels.cpu.threads import launch
 
@@ -48,7 +49,7 @@ def _reached(taps, t0, t1, pieces, p0, p1, sizes):
     return t0, t1
 
 
-@kernel
+@inner
 def _multiply(
     s, second, source, packed, taps, offsets, corners, panels, bias, relu, out, sizes, out_sizes,
     b, c, ends, end, pieces, starts, tiles, runs, found, places, group, first, last, lead, n,
@@ -60,7 +61,8 @@ def _multiply(
     own_runs = RUN * (s.block // lanes)
     out_plane, first_row = out_sizes[1] * out_sizes[2], group * s.rows + panels[first, 0]
     per_pixel = bias.size > s.out_channels
-    places[:positions] = offsets[s.first_tap : s.first_tap + positions]
+    for t in range(positions):
+        places[t] = offsets[s.first_tap + t]
     at_sums, zeros = s.c if second else 0, c.size - lanes
     locate(
         runs, found, pieces, starts, tiles, s.mode, s.pitch, s.image_step, s.extra_rows, lanes,
@@ -176,7 +178,7 @@ def _product_chunk(
     first = panel_block * s.some_panels
     last = min(panels.shape[0], first + s.some_panels)
     lanes, columns, of_tile = s.lanes, s.columns, RUN * (s.columns // s.lanes)
-    b = np.empty(room, source.dtype)
+    a, b = np.empty(s.a, source.dtype), np.empty(room, source.dtype)
     # behind the sums a vector of zeros, for columns of the result that no part makes
     c = np.empty(s.together * s.c + lanes, source.dtype)
     c[s.together * s.c :] = source.dtype.type(0)
@@ -208,6 +210,13 @@ def _product_chunk(
         lead, j0 = shift if q0 == 0 else 0, max(0, q0 - shift)
         n = min(q0 + s.block - shift, s.pixels) - j0
         tiles = cut(pieces, starts, j0, n, lead, s.grid_h, s.grid_w, columns, lanes)
+        if s.mode == IN_BLOCKS:
+            multiply_block(
+                s, source, packed, all_taps[s.first_tap : s.first_tap + 1], panels, bias, relu, out,
+                source_sizes[part], out_sizes[part], a, b, c, ends, end, pieces, starts, tiles,
+                found, group, first, last, lead, j0, n,
+            )  # fmt: skip
+            continue
         for other in range(part, beyond):
             o = parts[other]
             _multiply(

@@ -1,0 +1,107 @@
+"""The product on register tiles of a single tap: of a 1x1 convolution, at any stride.
+
+    for each block of register tiles of pixels
+        for each chunk of channels
+            every tile's part of B is copied, one behind the other                  stays in L2
+            for each panel of rows                                  A's panel stays in L1
+                for each tile of pixels
+                    C[panel, tile] += A[panel, chunk] B[chunk, tile]
+
+In the image a tile of B is a line or two of every plane, kilobytes apart, each on a page of its
+own and rarely aligned; every panel would read it so anew. Copied once it is read in order. With
+panels outside, a panel's rows of the result are written in long runs, tile after tile. What the
+next block copies is fetched while the first panel is multiplied.
+"""
+
+from __future__ import annotations
+
+from fastcnn.kernels.cpu.block_tiles import copy_tile, short_block, tall_block
+from fastcnn.kernels.cpu.columns import rectify
+from fastcnn.kernels.cpu.jit import inner
+from fastcnn.kernels.cpu.microkernel import put
+from fastcnn.kernels.cpu.pixel_sums import lay_rows
+from fastcnn.kernels.cpu.pixel_tiles import add_bias, fill, store
+
+
+@inner
+def multiply_block(
+    s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, ends, end, pieces,
+    starts, tiles, followed, group, first, last, lead, j0, n,
+):  # fmt: skip
+    """The product of a part on the block of `n` pixels from j0 on, panels first … last-1, stored;
+    other names as in tiled_product.py."""
+    lanes, columns, channels = s.lanes, s.columns, s.channels
+    plane, size, per_pixel = s.grid_h * s.grid_w, sizes[1] * sizes[2], bias.size > s.out_channels
+    joined = s.step > 0  # pixels follow each other in the source as they do in the grid
+    several, by_rows = channels > s.some_channels, s.channel_step == 1
+    for tile in range(tiles):
+        p0 = starts[tile]
+        followed[tile] = (
+            pieces[p0, 4] * s.grid_w + pieces[p0, 5] + columns <= plane
+            and (tile + 1) * columns <= lead + n and (tile > 0 or lead == 0)
+        )  # fmt: skip
+    for c0 in range(0, channels, s.some_channels):
+        c1 = min(channels, c0 + s.some_channels)
+        base, whole = group * channels, c1 == channels
+        for tile in range(tiles):
+            p0, p1 = starts[tile], starts[tile + 1]
+            at = tile * s.tile
+            if joined and followed[tile]:
+                pixel = pieces[p0, 4] * s.grid_w + pieces[p0, 5]
+                o = (pieces[p0, 3] * sizes[0] + base + c0) * size + pixel
+                copy_tile(c1 - c0, source, o, size, b, at)
+            else:
+                fill(
+                    b[at:], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, 0, 1, base + c0,
+                    base + c1, columns, lanes,
+                )  # fmt: skip
+        # where the next chunk's tiles begin, or the next block's
+        next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
+        for p in range(first, last):
+            k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
+            o = group * s.group_step + panels[p, 0] * s.row_step + c0 * s.channel_step
+            if valid < height:  # the rest is multiplied too
+                for i in range(a.size):
+                    a[i] = w.dtype.type(0)
+            if by_rows:
+                lay_rows(valid, c1 - c0, w, o, s.row_step, a, 0, s.line)
+            else:
+                for m in range(0, valid, lanes):
+                    rows = min(lanes, valid - m)
+                    put(c1 - c0, w, o + m, s.channel_step, a, m, height, 1, 0, rows)
+            for tile in range(tiles):
+                p0, p1 = starts[tile], starts[tile + 1]
+                direct = s.dense and not per_pixel and followed[tile] and valid == height
+                at_c, c_step, c_ahead = 0, columns, 0
+                if several:
+                    at_c = (panels[p, 3] - panels[first, 3]) * s.block + tile * height * columns
+                if direct:
+                    pixel = pieces[p0, 4] * s.grid_w + pieces[p0, 5]
+                    at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
+                    c_step, c_ahead = plane, columns
+                f0, f_step = 0, 0
+                if p == first and joined:
+                    image, pixel = divmod(next_pixel + tile * columns, plane)
+                    f0 = (image * sizes[0] + base + next_channel) * size + pixel
+                    f_step = size
+                if height == s.tall:
+                    tall_block(
+                        c1 - c0, a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
+                        direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
+                        end if whole else 0,
+                    )  # fmt: skip
+                else:
+                    short_block(
+                        c1 - c0, a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
+                        direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
+                        end if whole else 0,
+                    )  # fmt: skip
+                if whole and not direct:
+                    if per_pixel:
+                        add_bias(
+                            c, at_c, valid, columns, bias, k, pieces, p0, p1, s.grid_h, s.grid_w,
+                            lanes,
+                        )  # fmt: skip
+                        if relu:
+                            rectify(c[at_c:], valid * columns)
+                    store(c, at_c, valid, columns, out, out_sizes, k, pieces, p0, p1, lanes)

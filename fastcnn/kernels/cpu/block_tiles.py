@@ -1,0 +1,124 @@
+"""A register tile's product with a packed tile of B, and how such a tile is copied.
+
+    C[m, j] = (C[m, j] if accumulate else 0) + sum over k < depth of A[m, k] * b[k*columns + j]
+
+finished as in microkernel.py, whose terms these are. A[m, k] is a[m*line + k] if `by_rows`, with
+`line` a constant, so that all rows are reached from one pointer, else a[k*rows + m]: either is what
+a matrix of weights holds, so that a panel of it is copied and never turned. B is packed, so that no
+vector is put together of two, and two things are fetched into the caches meanwhile: C's tile
+`c_ahead` elements further on, where the next product stores, and a tile of the source, rows
+`f_step` apart, of which a later block of B is copied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastcnn.kernels.cpu.microkernel import chosen, emit_tile, emitter, fetching_lines, moves
+from fastcnn.kernels.cpu.simd import multiply_tile
+from fastcnn.kernels.cpu.units import VectorUnit, known_unit
+
+# Bytes of a chunk of one row of A at the most: a panel of 14 rows takes 29 KB of a 48 KB L1.
+DEPTH_BYTES = 2048
+
+
+def most_channels(itemsize: int) -> int:
+    """Channels of a chunk at the most."""
+    return DEPTH_BYTES // itemsize
+
+
+def line(unit: VectorUnit, itemsize: int) -> int:
+    """Elements from row to row of A: a vector more than channels, so that whole vectors can be
+    written and the rows of a panel fall on different sets of a cache."""
+    return most_channels(itemsize) + unit.lanes(itemsize)
+
+
+def emit_block_product(emit, unit, rows, depth, pointers, steps, by_rows, accumulate, finish):
+    """Emit the product; pointers are those of a, b, what is fetched, c and ends; steps (f_step,
+    c_step, c_ahead)."""
+    builder = emit.builder
+    a, b, fetched, c, ends = pointers
+    f_step, c_step, c_ahead = steps
+    step = emit.index(unit.vectors * emit.lanes)
+    fetch = fetching_lines(emit, fetched, f_step, unit.vectors)
+
+    def sums(start):
+        def along(a_step, a_row):
+            return lambda: multiply_tile(
+                emit, depth, a, b, step, rows, unit.vectors, start, emit.index(a_step), fetch, a_row
+            )
+
+        by_columns = along(rows, 1)
+        return chosen(builder, by_rows, along(1, line(unit, emit.element_bytes)), by_columns)
+
+    emit_tile(emit, rows, unit.vectors, c, c_step, c_ahead, accumulate, ends, finish, sums)
+
+
+def _block_product(rows_of):
+    def typer(
+        typingctx, depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step,
+        c_ahead, accumulate, ends, e0, finish,
+    ):  # fmt: skip
+        if not moves(a, b, source, c_near, c_far, ends):
+            return None
+
+        def codegen(context, builder, signature, arguments):
+            emit, unit = emitter(context, builder, a.dtype), known_unit()
+            (
+                depth, av, by_rows, bv, b0, sv, f0, f_step, near, far, direct, c0, c_step, c_ahead,
+                accumulate, ev, e0, finish,
+            ) = arguments  # fmt: skip
+            in_c = builder.select(direct, emit.data(c_far, far), emit.data(c_near, near))
+            pointers = (
+                emit.data(a, av), emit.at(emit.data(b, bv), b0),
+                emit.at(emit.data(source, sv), f0), emit.at(in_c, c0),
+                emit.at(emit.data(ends, ev), e0),
+            )  # fmt: skip
+            emit_block_product(
+                emit, unit, rows_of(unit), depth, pointers, (f_step, c_step, c_ahead), by_rows,
+                accumulate, finish,
+            )  # fmt: skip
+            return context.get_dummy_value()
+
+        i, yes = types.intp, types.boolean
+        signature = types.void(
+            i, a, yes, b, i, source, i, i, c_near, c_far, yes, i, i, i, yes, ends, i, i
+        )
+        return signature, codegen
+
+    return intrinsic(typer)
+
+
+# `product(depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step, c_ahead,
+# accumulate, ends, e0, finish)`
+tall_block: Any = _block_product(lambda unit: unit.rows)
+short_block: Any = _block_product(lambda unit: unit.short_rows)
+
+
+def _copy_typer(typingctx, count, source, s0, s_step, target, t0):
+    """`copy_tile(count, source, s0, s_step, target, t0)`: `count` rows of a tile of B, `s_step`
+    apart in the source, to target[t0 …], one behind the other."""
+    if not moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit, vectors = emitter(context, builder, source.dtype), known_unit().vectors
+        count, sv, s0, s_step, tv, t0 = arguments
+        s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        columns = emit.index(vectors * emit.lanes)
+        with emit.loop(count, []) as loop:
+            there = emit.at(s, builder.mul(loop.number, s_step))
+            here = emit.at(t, builder.mul(loop.number, columns))
+            for v in range(vectors):
+                o = emit.index(v * emit.lanes)
+                emit.store(emit.load(emit.at(there, o)), emit.at(here, o))
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, source, i, i, target, i), codegen
+
+
+copy_tile: Any = intrinsic(_copy_typer)
