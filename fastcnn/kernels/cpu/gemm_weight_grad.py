@@ -28,7 +28,7 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.microkernel import padded, put, turn
 from fastcnn.kernels.cpu.pixel_sums import (
     lay_rows,
@@ -70,7 +70,7 @@ _FIELDS = (
 _SUMS = np.dtype([(name, np.int64) for name in _FIELDS])
 
 
-@kernel
+@inner
 def _lay_near(a, near, s, o, i0, i1, q0, depth, rows):
     """A: pixels q0 … q0+depth-1 of rows i0 … i1-1 of the grid, over all images, of `rows` channels
     from channel o on."""
@@ -92,7 +92,7 @@ def _lay_near(a, near, s, o, i0, i1, q0, depth, rows):
         i += count
 
 
-@kernel
+@inner
 def _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward):
     """The planes of vectors g0 … g1-1 of the group's channels, as rows i0 … i1-1 of the grid read
     them. The next vector's channels are fetched meanwhile, after the last those of the next block,
@@ -178,6 +178,52 @@ def _store(c, out, o, s, group, m0, m1, g0, g1, t0, t1, size):
             to += s.lanes * s.positions
 
 
+@inner
+def _add_block(
+    block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0, p1, g0,
+    g1, t0, t1, count,
+):  # fmt: skip
+    """Add a block of pixels to C; the names are those of `_sums_chunk`."""
+    m0, m1, whole = panels[p0, 0], panels[p1 - 1, 0] + panels[p1 - 1, 1], firsts.size
+    row_block, segment = divmod(block, s.segments)
+    q0, i0 = segment * s.segment, row_block * s.some_rows
+    depth, i1 = min(s.segment, s.grid_w - q0), min(s.images * s.grid_h, i0 + s.some_rows)
+    _lay_near(a, near, s, group * s.rows + m0, i0, i1, q0, depth, m1 - m0)
+    image, p = divmod(i0, s.grid_h)
+    next_rows, next_segment = divmod(block + 1, s.segments)
+    next_image, next_p = divmod(next_rows * s.some_rows, s.grid_h)
+    onward = (next_image - image) * s.far_channels * s.H * s.W
+    onward += (next_p - p) * s.sh * s.W + (next_segment - segment) * s.segment * s.sw
+    _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward)
+    for i in range(i0, i1):
+        above = i - i0 + (i // s.grid_h - image) * s.extra_rows
+        places[i - i0] = above * s.pitch * s.lanes
+    for n in range(0, whole, s.vectors):
+        u0, u1 = 0, i1 - i0
+        if p + u1 <= s.grid_h:
+            least, most = u1, u0
+            for v in range(n, n + s.vectors):
+                low, high = _reached(taps, t0 + min(v, count - 1) % (t1 - t0), u0, u1, p, s)
+                if low < high:
+                    least, most = min(least, low), max(most, high)
+            u0, u1 = least, most
+        if u0 >= u1:
+            continue
+        for panel in range(p0, p1):
+            at = (panels[panel, 0] - m0) * s.line + u0 * depth
+            at_c = (panels[panel, 0] - m0) * s.lanes
+            if panels[panel, 2] == s.tall:
+                tall_sums(
+                    u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
+                    n,
+                )  # fmt: skip
+            else:
+                short_sums(
+                    u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
+                    n,
+                )  # fmt: skip
+
+
 @kernel
 def _sums_chunk(task, near, far, taps, corners, panels, parts, table):
     """Some filters, channels and taps of one group over a span of pixels, to their part."""
@@ -209,43 +255,10 @@ def _sums_chunk(task, near, far, taps, corners, panels, parts, table):
         g, t = divmod(min(n, count - 1), t1 - t0)
         firsts[n], ends[n] = g * s.corners * s.plane + taps[t0 + t, 0], n * size
     for block in range(part * s.span, min(s.blocks, (part + 1) * s.span)):
-        row_block, segment = divmod(block, s.segments)
-        q0, i0 = segment * s.segment, row_block * s.some_rows
-        depth, i1 = min(s.segment, s.grid_w - q0), min(s.images * s.grid_h, i0 + s.some_rows)
-        _lay_near(a, near, s, group * s.rows + m0, i0, i1, q0, depth, m1 - m0)
-        image, p = divmod(i0, s.grid_h)
-        next_rows, next_segment = divmod(block + 1, s.segments)
-        next_image, next_p = divmod(next_rows * s.some_rows, s.grid_h)
-        onward = (next_image - image) * s.far_channels * s.H * s.W
-        onward += (next_p - p) * s.sh * s.W + (next_segment - segment) * s.segment * s.sw
-        _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward)
-        for i in range(i0, i1):
-            above = i - i0 + (i // s.grid_h - image) * s.extra_rows
-            places[i - i0] = above * s.pitch * s.lanes
-        for n in range(0, whole, s.vectors):
-            u0, u1 = 0, i1 - i0
-            if p + u1 <= s.grid_h:
-                least, most = u1, u0
-                for v in range(n, n + s.vectors):
-                    low, high = _reached(taps, t0 + min(v, count - 1) % (t1 - t0), u0, u1, p, s)
-                    if low < high:
-                        least, most = min(least, low), max(most, high)
-                u0, u1 = least, most
-            if u0 >= u1:
-                continue
-            for panel in range(p0, p1):
-                at = (panels[panel, 0] - m0) * s.line + u0 * depth
-                at_c = (panels[panel, 0] - m0) * s.lanes
-                if panels[panel, 2] == s.tall:
-                    tall_sums(
-                        u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
-                        n,
-                    )  # fmt: skip
-                else:
-                    short_sums(
-                        u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
-                        n,
-                    )  # fmt: skip
+        _add_block(
+            block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0,
+            p1, g0, g1, t0, t1, count,
+        )  # fmt: skip
     _store(c, parts, part * (parts.shape[0] // s.spans), s, group, m0, m1, g0, g1, t0, t1, size)
 
 

@@ -8,11 +8,11 @@ leaves out the padding; the run begins a plane further on for each channel, unde
 
 from __future__ import annotations
 
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.microkernel import put, put_pairs, take_every, take_second, take_stepped
 
 
-@kernel
+@inner
 def cut(pieces, starts, first_pixel, n, lead, grid_h, grid_w, columns, lanes):
     """Cut the n pixels from `first_pixel` on into pieces, and return the number of their tiles.
 
@@ -48,7 +48,7 @@ def most_pieces(pixels: int, lanes: int) -> int:
     return pixels + pixels // lanes
 
 
-@kernel
+@inner
 def fill(b, rows, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, lanes):
     """b[tile][tap][column] = what positions t0 … t1-1 of channels c0 … c1-1 multiply for `count`
     pieces; taps in the order [position][channel], tiles `rows` taps apart.
@@ -91,7 +91,7 @@ def fill(b, rows, pieces, count, source, sizes, taps, t0, t1, c0, c1, columns, l
             target += channels * columns
 
 
-@kernel
+@inner
 def add_bias(tile, o, rows, columns, bias, k, pieces, p0, p1, grid_h, grid_w, lanes):
     """Add the bias (K, grid_h, grid_w) of filters k … k+rows-1 to a tile."""
     for m in range(rows):
@@ -103,7 +103,7 @@ def add_bias(tile, o, rows, columns, bias, k, pieces, p0, p1, grid_h, grid_w, la
                 row[j] += there[j]
 
 
-@kernel
+@inner
 def store(tile, o, rows, columns, out, sizes, channel, pieces, p0, p1, lanes):
     """Put the rows of a tile to channels `channel` … of the output, pieces p0 … p1-1.
 
@@ -120,7 +120,7 @@ def store(tile, o, rows, columns, out, sizes, channel, pieces, p0, p1, lanes):
         put(rows, tile, o + start, columns, out, to, OH * OW, sw, lane, lane + length)
 
 
-@kernel
+@inner
 def store_pairs(
     tile, even, odd, zeros, rows, columns, out, sizes, channel, clear, ahead, pieces, p0, p1, lanes
 ):

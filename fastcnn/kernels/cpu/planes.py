@@ -14,7 +14,7 @@ that any tap reads for pixel 0, and rows likewise; the rows of several images fo
 
 from __future__ import annotations
 
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.microkernel import (
     IN_ORDER,
     RUN,
@@ -31,7 +31,7 @@ PACKED, IN_PLACE, IN_PLANES, IN_BLOCKS = 0, 1, 2, 3
 NOWHERE, SPLIT, PICKED = 0, 1, 2
 
 
-@kernel
+@inner
 def _pick(runs, at, place, lane, length, fresh, lanes, end):
     """Let lanes `lane` … lane+length-1 of the vector at runs[at] read from `place` on; whether they
     can: a vector is picked from two windows, the second of which begins where the first ends or
@@ -53,7 +53,7 @@ def _pick(runs, at, place, lane, length, fresh, lanes, end):
     return runs[at] + lanes <= end and runs[at + 1] + lanes <= end
 
 
-@kernel
+@inner
 def _split(runs, at, place, lane, fresh, lanes):
     """Let a vector's lanes from `lane` on read what follows the element before `place`, as the
     first or the second piece of the vector."""
@@ -66,7 +66,7 @@ def _split(runs, at, place, lane, fresh, lanes):
             runs[at + 3 + i // 8] += lanes << 8 * (i % 8)
 
 
-@kernel
+@inner
 def locate(runs, found, pieces, starts, tiles, mode, pitch, image_step, span, lanes, end, picks):
     """Runs of each tile's vectors as the product reads them; found[tile] is of which kind they are.
 
@@ -113,7 +113,7 @@ def locate(runs, found, pieces, starts, tiles, mode, pitch, image_step, span, la
                     break
 
 
-@kernel
+@inner
 def lay(
     b, pieces, count, source, sizes, corners, row, col, c0, c1, step, plane, pitch, span, lanes
 ):
