@@ -32,7 +32,9 @@ from fastcnn.kernels.cpu.chunks import (
     rows_per_chunk,
 )
 from fastcnn.kernels.cpu.jit import exact, helper, in_place_of
-from fastcnn.kernels.cpu.rows import add_up, highest
+from fastcnn.kernels.cpu.row_vectors import LANES, exponentials, highest
+from fastcnn.kernels.cpu.rows import add_up
+from fastcnn.kernels.cpu.rows import highest as highest_of
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.transcendental import exp_below_zero, log, log1p
 
@@ -112,7 +114,7 @@ def _less_the_highest(z, differences, classes):
     """differences = z less the highest of its row, for whole rows."""
     for start in range(0, len(z), classes):
         z_row, row = z[start : start + classes], differences[start : start + classes]
-        largest = highest(z_row)
+        largest = highest_of(z_row)
         for c in range(classes):
             row[c] = z_row[c] - largest
 
@@ -144,35 +146,83 @@ def _(y, first, last, classes, p):
     return lambda y, first, last, classes, p: y[first * classes : last * classes]
 
 
+def _loss_of_image(y, image, classes, p, start, less, log_sum, logits):
+    """-sum_c y_c log p_c of one image, whose row of p begins at `start`, in float64.
+
+    The logarithm of a class with the logit z is z - less - log_sum.
+    """
+    one_label = y.dtype.kind == "i"
+    return (_loss_of_label if one_label else _loss_of_row)(
+        y, image, classes, p, start, less, log_sum, logits
+    )
+
+
+@helper
+def _log_p(value, less, log_sum, logits):
+    return (value - less) - log_sum if logits else _clamped(log(value))
+
+
+@helper
+def _loss_of_label(y, image, classes, p, start, less, log_sum, logits):
+    label = y[image]
+    if label < 0 or label >= classes:
+        return np.float64(np.nan)
+    return np.float64(0) - _log_p(p[start + label], less, log_sum, logits)
+
+
+@helper
+def _loss_of_row(y, image, classes, p, start, less, log_sum, logits):
+    zero, terms = p.dtype.type(0), np.empty(classes, p.dtype)
+    p_row, y_row = p[start : start + classes], y[image * classes : (image + 1) * classes]
+    if logits:
+        for c in range(classes):
+            terms[c] = _log_p(p_row[c], less, log_sum, True)
+    else:
+        for c in range(classes):
+            terms[c] = _log_p(p_row[c], less, log_sum, False)
+    for c in range(classes):
+        # 0 log 0 is 0
+        terms[c] = -(y_row[c] * terms[c]) if y_row[c] != zero else zero
+    return add_up(terms)
+
+
+@in_place_of(_loss_of_image)
+def _(y, image, classes, p, start, less, log_sum, logits):
+    if isinstance(y.dtype, types.Integer):
+        return lambda y, image, classes, p, start, less, log_sum, logits: _loss_of_label(
+            y, image, classes, p, start, less, log_sum, logits
+        )
+    return lambda y, image, classes, p, start, less, log_sum, logits: _loss_of_row(
+        y, image, classes, p, start, less, log_sum, logits
+    )
+
+
 @exact
 def _images_chunk(task, p, y, losses, sums, logits, images, classes, share):
     """As `_losses_chunk`, for `share` images; p are logits or probabilities."""
     first, last = task * share, min((task + 1) * share, images)
-    y = _targets(y, first, last, classes, p)
     p = p[first * classes : last * classes]
-    zero, logs, terms = p.dtype.type(0), np.empty(len(p), p.dtype), np.empty(len(p), p.dtype)
-    if logits:
-        _less_the_highest(p, logs, classes)
+    zero, terms = p.dtype.type(0), np.empty(len(p) if logits else 0, p.dtype)
+    if logits and classes < LANES:
+        _less_the_highest(p, terms, classes)
         # of all rows at once: short rows alone would fill no vectors
         for i in range(len(p)):
-            terms[i] = exp_below_zero(logs[i])
-        for start in range(0, len(p), classes):
-            # of a sum between 1 and the number of classes
-            log_sum = p.dtype.type(log(add_up(terms[start : start + classes])))
-            for i in range(start, start + classes):
-                logs[i] -= log_sum
-    else:
-        for i in range(len(p)):
-            logs[i] = _clamped(log(p[i]))
-    for i in range(len(p)):
-        # 0 log 0 is 0
-        terms[i] = -(y[i] * logs[i]) if y[i] != zero else zero
+            terms[i] = exp_below_zero(terms[i])
     total = np.float64(0)
-    for image in range(last - first):
-        loss = add_up(terms[image * classes : (image + 1) * classes])
+    for image in range(first, last):
+        start, less, log_sum = (image - first) * classes, zero, zero
+        if logits:
+            less = highest(p, start, classes)
+            if classes < LANES:
+                of_all = add_up(terms[start : start + classes])
+            else:
+                of_all = exponentials(p, start, classes, less, terms)
+            # of a sum between 1 and the number of classes
+            log_sum = p.dtype.type(log(of_all))
+        loss = _loss_of_image(y, image, classes, p, start, less, log_sum, logits)
         total += loss
         if len(losses) > 0:
-            losses[first + image] = loss
+            losses[image] = loss
     sums[task] = total
 
 

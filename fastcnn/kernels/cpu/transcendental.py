@@ -159,6 +159,37 @@ def _(f: _Format) -> Callable[..., Any]:
     return body
 
 
+def emit_exp_below_zero(emit: Any, x: Any) -> Any:
+    """`exp_below_zero` of vectors, by an Emitter of simd.py."""
+    builder = emit.builder
+    f = _FORMATS[types.float32 if emit.element_bytes == 4 else types.float64]
+    shift = f.number(1.5 * 2.0**f.mantissa)
+    whole = emit.magnitude(x).type
+
+    def number(value):
+        return emit.constant(float(value))
+
+    def integer(value):
+        return whole([int(value)] * emit.lanes)
+
+    def power_of_two(k):
+        bits = builder.add(builder.shl(k, integer(f.mantissa)), integer(f.number(1).view(f.bits)))
+        return builder.bitcast(bits, emit.vector)
+
+    x = builder.select(builder.fcmp_ordered("<", x, number(f.lowest)), number(f.lowest), x)
+    shifted = emit.fma(x, number(f.number(1 / np.log(2))), number(shift))
+    k = builder.fsub(shifted, number(shift))
+    r = emit.fma(k, number(-f.low), emit.fma(k, number(-f.high), x))
+    total = number(f.exp[-1])
+    for term in reversed(f.exp[:-1]):
+        total = emit.fma(total, r, number(term))
+    rest = emit.fma(builder.fmul(r, r), total, r)
+    k = builder.sub(builder.bitcast(shifted, whole), integer(shift.view(f.bits)))
+    half = builder.ashr(k, integer(1))
+    scaled = builder.fmul(emit.add(number(1), rest), power_of_two(half))
+    return builder.fmul(scaled, power_of_two(builder.sub(k, half)))
+
+
 @_compiled(tanh)
 def _(f: _Format) -> Callable[..., Any]:
     parts, power_of_two = _exp_in_parts(f)
