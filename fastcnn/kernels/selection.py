@@ -200,6 +200,7 @@ _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 _INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad")
 _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transforms=True)
 _FOURIER = _stated("fourier", "cpu.fourier", transforms=True)
+_FOURIER_PHASES = _stated("fourier_phases", "cpu.fourier_phases", transforms=True)
 _DEPTHWISE = _stated("depthwise", "cpu.depthwise")
 _DEPTHWISE_ACROSS = _stated("depthwise_across", "cpu.depthwise_across")
 _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
@@ -218,6 +219,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _WINOGRAD,
         _FOURIER,
         _WINOGRAD_DILATED,
+        _FOURIER_PHASES,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL,
@@ -239,6 +241,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _INNER_WEIGHT_GRAD,
         _WINOGRAD_WEIGHT_GRAD,
         _FOURIER,
+        _FOURIER_PHASES,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_WEIGHT_GRAD,

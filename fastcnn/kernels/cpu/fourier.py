@@ -37,15 +37,19 @@ from fastcnn.kernels.cpu.units import known_unit, vector_unit
 AGAIN = "inputs or results are not finite, or too large: computed again by implicit GEMM"
 
 
-def _windows(
-    shape: tuple[int, int, int, int], starts: tuple[np.ndarray, np.ndarray], most: tuple[int, int]
+def windows(
+    shape: tuple[int, int, int, int],
+    starts: tuple[np.ndarray, np.ndarray],
+    most: tuple[int, int],
+    exist: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Squares of the images of a shape: place; rows and columns, at most so many, that exist."""
+    """Squares of the images of a shape: place; rows and columns, at most so many, that exist: all
+    of the image's, unless it is said how many."""
     N, C, H, W = shape
     tiles = np.empty((N, len(starts[0]), len(starts[1]), 5), np.int64)
     rows, columns = starts[0][:, np.newaxis], starts[1]
     tiles[..., 0] = np.arange(N)[:, np.newaxis, np.newaxis] * (C * H * W) + rows * W + columns
-    for axis, (start, size) in enumerate(((rows, H), (columns, W))):
+    for axis, (start, size) in enumerate(zip((rows, columns), exist or (H, W), strict=True)):
         tiles[..., 1 + 2 * axis] = np.maximum(0, -start)
         tiles[..., 2 + 2 * axis] = np.minimum(most[axis], size - start)
     return tiles.reshape(-1, 5)
@@ -56,7 +60,7 @@ def _filters(rows: int, row_step: int, column_step: int, g: Conv2dGeometry) -> S
     return Side(rows, np.array([row_step, column_step, 0, 0, g.S]), np.array([[0, 0, g.R, 0, g.S]]))
 
 
-def _steps(size: int, taps: int) -> np.ndarray:
+def steps(size: int, taps: int) -> np.ndarray:
     """Where the squares of so many results begin."""
     step = SIZE + 1 - taps
     return np.arange(blocks_of(size, step)) * step
@@ -65,9 +69,9 @@ def _steps(size: int, taps: int) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _forward(g: Conv2dGeometry, itemsize: int) -> Fourier:
     (top, _, left, _), plane = g.padding, g.R * g.S
-    down, across = _steps(g.P, g.R), _steps(g.Q, g.S)
-    read = _windows(g.input_shape, (down - top, across - left), (SIZE, SIZE))
-    written = _windows(g.output_shape, (down, across), (SIZE + 1 - g.R, SIZE + 1 - g.S))
+    down, across = steps(g.P, g.R), steps(g.Q, g.S)
+    read = windows(g.input_shape, (down - top, across - left), (SIZE, SIZE))
+    written = windows(g.output_shape, (down, across), (SIZE + 1 - g.R, SIZE + 1 - g.S))
     return plan(
         _filters(g.K, g.C * plane, plane, g),
         Side(len(read), np.array([0, g.H * g.W, 1, 0, g.W]), read),
@@ -81,7 +85,7 @@ def _reach(size: int, taps: int, before: int, result: int) -> tuple[np.ndarray, 
     row that counts."""
     if size <= SIZE + 1 - taps:
         return np.array([0]), np.array([-before]), 0
-    starts = _steps(result, taps)
+    starts = steps(result, taps)
     return starts + before - (taps - 1), starts - (taps - 1), taps - 1
 
 
@@ -90,8 +94,8 @@ def _input_grad(g: Conv2dGeometry, itemsize: int) -> Fourier:
     (top, _, left, _), plane = g.padding, g.R * g.S
     down, to_down, first_row = _reach(g.P, g.R, top, g.H)
     across, to_across, first_column = _reach(g.Q, g.S, left, g.W)
-    read = _windows(g.output_shape, (down, across), (SIZE, SIZE))
-    written = _windows(g.input_shape, (to_down, to_across), (SIZE, SIZE))
+    read = windows(g.output_shape, (down, across), (SIZE, SIZE))
+    written = windows(g.input_shape, (to_down, to_across), (SIZE, SIZE))
     written[:, 1] = np.maximum(written[:, 1], first_row)
     written[:, 3] = np.maximum(written[:, 3], first_column)
     return plan(
@@ -105,9 +109,9 @@ def _input_grad(g: Conv2dGeometry, itemsize: int) -> Fourier:
 @lru_cache(maxsize=256)
 def _weight_grad(g: Conv2dGeometry, itemsize: int) -> Fourier:
     (top, _, left, _), plane = g.padding, g.R * g.S
-    down, across = _steps(g.P, g.R), _steps(g.Q, g.S)
-    read = _windows(g.input_shape, (down - top, across - left), (SIZE, SIZE))
-    factor = _windows(g.output_shape, (down, across), (SIZE + 1 - g.R, SIZE + 1 - g.S))
+    down, across = steps(g.P, g.R), steps(g.Q, g.S)
+    read = windows(g.input_shape, (down - top, across - left), (SIZE, SIZE))
+    factor = windows(g.output_shape, (down, across), (SIZE + 1 - g.R, SIZE + 1 - g.S))
     return plan(
         Side(g.K, np.array([g.P * g.Q, 0, 0, 1, g.Q]), factor),
         Side(g.C, np.array([g.H * g.W, 0, 0, 1, g.W]), read),
@@ -224,15 +228,17 @@ def _empty(g: Conv2dGeometry) -> bool:
     return not g.N * g.C * g.H * g.W * g.K * g.P * g.Q
 
 
-def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
-    """Seconds on one core: spectra multiplied, squares transformed."""
-    if _empty(g):
-        return CALL
-    f = _PLANS[operation](g, itemsize)
+def seconds(f: Fourier, itemsize: int) -> float:
+    """Of spectra multiplied and squares transformed, on one core."""
     # vectors shorter than 16 lanes: as many more, which their registers do not hold
     lanes = known_unit().lanes(itemsize)
     slower = 1.0 if lanes == SIZE else 1.5 * SIZE / lanes
-    return CALL + slower * (f.products / PRODUCTS + f.squares / SQUARES)
+    return slower * (f.products / PRODUCTS + f.squares / SQUARES)
+
+
+def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
+    """Seconds on one core: spectra multiplied, squares transformed."""
+    return CALL + (0.0 if _empty(g) else seconds(_PLANS[operation](g, itemsize), itemsize))
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
