@@ -241,7 +241,6 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _INNER_WEIGHT_GRAD,
         _WINOGRAD_WEIGHT_GRAD,
         _FOURIER,
-        _FOURIER_PHASES,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_WEIGHT_GRAD,

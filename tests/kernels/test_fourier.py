@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from fastcnn import functional, reference
-from fastcnn.kernels.cpu import fourier, fourier_blocks, gemm_weight_grad, implicit_gemm
+from fastcnn.kernels.cpu import (
+    fourier,
+    fourier_blocks,
+    fourier_phases,
+    gemm_weight_grad,
+    implicit_gemm,
+)
 from fastcnn.kernels.cpu.fourier_tiles import (
     ROWS,
     TERM,
@@ -258,6 +264,59 @@ def test_what_it_refuses(case):
     """Strides, dilation, groups; filters that leave little of a square."""
     for operation in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
         assert fourier.refusal(operation, geometry_of(case), 4)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ConvCase(1, 2, 20, 20, 2, 5, 5, 1, 2, 1, 1),
+        ConvCase(1, 2, 20, 20, 2, 5, 1, 2, 2, 1, 1),
+        ConvCase(1, 2, 20, 20, 2, 5, 5, 2, 2, 2, 1),
+        ConvCase(1, 2, 20, 20, 2, 5, 5, 2, 2, 1, 2),
+        ConvCase(1, 2, 40, 20, 2, 26, 5, 2, 2, 1, 1),
+    ],
+    ids=str,
+)
+def test_what_phases_refuse(case):
+    assert fourier_phases.refusal("conv2d", geometry_of(case), 4)
+
+
+# Strides 4, 2 and 3, 3 and 1; taps that are no multiple; phases narrower than a vector, and of
+# several squares.
+STRIDED = [
+    ConvCase(2, 3, 35, 29, 5, 11, 11, 4, 2, 1, 1),
+    ConvCase(2, 4, 31, 90, 6, 7, 5, (2, 3), (1, 0, 2, 3), 1, 1),
+    ConvCase(1, 2, 60, 9, 3, 3, 3, (3, 1), 0, 1, 1),
+]
+strided = pytest.mark.parametrize("case", STRIDED, ids=str)
+
+
+@strided
+@dtypes
+def test_phases_close_in_poisoned_memory(case, dtype, monkeypatch):
+    monkeypatch.setattr(fourier_blocks, "SCRATCH", PoisonedPool())
+    monkeypatch.setattr(fourier_phases, "SCRATCH", PoisonedPool())
+    g = geometry_of(case)
+    x, w, _ = arrays(case, dtype)
+    rng = np.random.default_rng(2)
+    for shape in (None, (g.K,), (g.K, g.P, g.Q)):
+        b = None if shape is None else guarded(rng.standard_normal(shape).astype(dtype))
+        out = Guarded(g.output_shape, dtype)
+        assert fourier_phases.conv2d(g, x, w, b, out.array) is None
+        out.assert_untouched_around()
+        want = reference.conv2d(wide(x), wide(w), wide(b), **case.options)
+        assert_near(out.array, want, dtype)
+
+
+@strided
+def test_phases_leave_what_is_not_finite_to_implicit_gemm(case):
+    g = geometry_of(case)
+    x, w, _ = arrays(case, np.float32)
+    x[0, 1, 6, 7] = np.inf
+    y, z = (np.full(g.output_shape, 7, np.float32) for _ in range(2))
+    assert fourier_phases.conv2d(g, x, w, None, y, relu=True) == fourier.AGAIN
+    implicit_gemm.conv2d(g, x, w, None, z, relu=True)
+    assert y.tobytes() == z.tobytes()
 
 
 PROGRAM = """

@@ -1,4 +1,4 @@
-"""Convolution with a stride, and its weight gradient, by Fourier transforms of its phases.
+"""Convolution with a stride by Fourier transforms of its phases.
 
 With strides sh, sw the pixels (sh*i + a, sw*j + b) of a channel, for each a < sh and b < sw, are an
 image by themselves, a *phase*, as are the taps (sh*r + a, sw*s + b) of a filter:
@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu import gemm_weight_grad, implicit_gemm
+from fastcnn.kernels.cpu import implicit_gemm
 from fastcnn.kernels.cpu.fourier import AGAIN, CALL, MOST_TAPS, seconds, steps, windows
 from fastcnn.kernels.cpu.fourier_blocks import Fourier, Side, plan, run
 from fastcnn.kernels.cpu.fourier_transforms import SIZE
@@ -62,44 +62,28 @@ class _Phases:
         )  # fmt: skip
         return phases
 
-    def _parted(self, g: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
-        """A view (K, C, sw, sh, R, S) of filters filled up to whole phases."""
-        (sh, sw) = g.stride
-        return w.reshape(g.K, g.C, self.R, sh, self.S, sw).transpose(0, 1, 5, 3, 2, 4)
-
     def of_filters(self, g: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
-        filled = np.zeros((g.K, g.C, self.R * g.stride[0], self.S * g.stride[1]), w.dtype)
+        """(K, C, sw, sh, R, S) of filters filled up to whole phases."""
+        sh, sw = g.stride
+        filled = np.zeros((g.K, g.C, self.R * sh, self.S * sw), w.dtype)
         filled[:, :, : g.R, : g.S] = w
-        return np.ascontiguousarray(self._parted(g, filled))
-
-    def to_filters(self, g: Conv2dGeometry, phases: np.ndarray, w: np.ndarray) -> None:
-        filled = np.empty((g.K, g.C, self.R * g.stride[0], self.S * g.stride[1]), w.dtype)
-        self._parted(g, filled)[...] = phases.reshape(
-            g.K, g.C, g.stride[1], g.stride[0], self.R, self.S
-        )
-        w[...] = filled[:, :, : g.R, : g.S]
+        parted = filled.reshape(g.K, g.C, self.R, sh, self.S, sw)
+        return np.ascontiguousarray(parted.transpose(0, 1, 5, 3, 2, 4))
 
 
 @lru_cache(maxsize=256)
-def _tables(operation: str, g: Conv2dGeometry, itemsize: int) -> tuple[_Phases, Fourier]:
+def _tables(g: Conv2dGeometry, itemsize: int) -> tuple[_Phases, Fourier]:
     f = _Phases(g, itemsize)
     plane = f.R * f.S
     starts = steps(g.P, f.R), steps(g.Q, f.S)
     read = windows((g.N, f.C, f.rows, f.W), starts, (SIZE, SIZE), (f.H, f.W))
     written = windows(g.output_shape, starts, (SIZE + 1 - f.R, SIZE + 1 - f.S))
     filters = np.array([[0, 0, f.R, 0, f.S]])
-    if operation == "conv2d":
-        return f, plan(
-            Side(g.K, np.array([f.C * plane, plane, 0, 0, f.S]), filters),
-            Side(len(read), np.array([0, f.plane, 1, 0, f.W]), read),
-            Side(len(read), np.array([g.P * g.Q, 0, 0, 1, g.Q]), written),
-            f.C, True, itemsize,
-        )  # fmt: skip
     return f, plan(
-        Side(g.K, np.array([g.P * g.Q, 0, 0, 1, g.Q]), written),
-        Side(f.C, np.array([f.plane, 0, 0, 1, f.W]), read),
-        Side(f.C, np.array([f.C * plane, plane, 0, 0, f.S]), filters),
-        len(read), True, itemsize,
+        Side(g.K, np.array([f.C * plane, plane, 0, 0, f.S]), filters),
+        Side(len(read), np.array([0, f.plane, 1, 0, f.W]), read),
+        Side(len(read), np.array([g.P * g.Q, 0, 0, 1, g.Q]), written),
+        f.C, True, itemsize,
     )  # fmt: skip
 
 
@@ -119,32 +103,12 @@ def conv2d(
     if not x.size or not w.size or (b is not None and b.size != g.K):  # a bias per pixel is rare
         implicit_gemm.conv2d(g, x, w, b, y, relu=relu)
         return None
-    phases, tables = _tables("conv2d", g, x.itemsize)
+    phases, tables = _tables(g, x.itemsize)
     bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
     lowest = y.dtype.type(0 if relu else -np.inf)
     if run(tables, phases.of_filters(g, w), phases.of_images(g, x), bias, lowest, y):
         return None
     implicit_gemm.conv2d(g, x, w, b, y, relu=relu)
-    return AGAIN
-
-
-def conv2d_weight_grad(
-    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
-) -> str | None:
-    """dw, written whole, from x (N, C, H, W) and dy (N, K, P, Q); what it returns as above."""
-    g = geometry
-    if not dw.size:
-        return None
-    if not x.size or not dy.size:
-        dw.fill(0)
-        return None
-    phases, tables = _tables("conv2d_weight_grad", g, x.itemsize)
-    found = np.empty(g.K * phases.C * phases.R * phases.S, dw.dtype)
-    none, lowest = np.empty(0, dy.dtype), dy.dtype.type(-np.inf)
-    if run(tables, dy, phases.of_images(g, x), none, lowest, found):
-        phases.to_filters(g, found, dw)
-        return None
-    gemm_weight_grad.conv2d_weight_grad(g, x, dy, dw)
     return AGAIN
 
 
@@ -162,17 +126,18 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return None
 
 
-# Elements of phases copied per second: measured with copies of few channels (implicit_gemm.py).
-COPIED = 3e9
+# Elements of phases, and of filters, put in order per second: fitted to the first layers of AlexNet
+# and ResNet and to DeepBench's speech layer.
+COPIED = 1.5e9
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     """Seconds on one core: phases copied, spectra multiplied, squares transformed."""
     if not g.N * g.C * g.H * g.W * g.K * g.P * g.Q:
         return CALL
-    phases, tables = _tables(operation, g, itemsize)
+    phases, tables = _tables(g, itemsize)
     filters = g.K * phases.C * phases.R * phases.S
-    copied = (phases.elements + 2 * filters) / COPIED * itemsize / 4
+    copied = (phases.elements + filters) / COPIED * itemsize / 4
     return 2 * CALL + copied + seconds(tables, itemsize)
 
 
@@ -183,4 +148,4 @@ def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
     """
     if not g.N * g.C * g.H * g.W * g.K * g.P * g.Q:
         return 0
-    return _tables(operation, g, itemsize)[1].scratch(itemsize)
+    return _tables(g, itemsize)[1].scratch(itemsize)
