@@ -126,9 +126,9 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return None
 
 
-# Elements of phases, and of filters, put in order per second; how much longer all takes than that and
-# fourier.py's seconds, for results are large: fitted to the first layers of AlexNet and ResNet and to
-# DeepBench's speech layer (13.9, 10.4 and 22.3 ms).
+# Elements of phases, and of filters, put in order per second; how much longer all takes than that
+# and fourier.py's seconds, for results are large: fitted to the first layers of AlexNet and ResNet
+# and to DeepBench's speech layer (13.9, 10.4 and 22.3 ms).
 COPIED = 1.5e9
 LONGER = 1.3
 
