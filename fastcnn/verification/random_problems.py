@@ -56,7 +56,8 @@ def _odd_conv(rng: np.random.Generator) -> ConvProblem:
 def _typical_conv(rng: np.random.Generator) -> ConvProblem:
     size = int(rng.choice([1, 3, 3, 3, 5, 7]))
     stride = int(rng.choice([1, 1, 1, 2]))
-    padding = int(rng.choice([0, size // 2]))
+    dilation = int(rng.choice([1, 1, 1, 2])) if stride == 1 else 1
+    padding = int(rng.choice([0, dilation * (size // 2)]))
     n, h, w = (int(n) for n in rng.integers((1, 5, 5), (4, 20, 20)))
     c, k = (int(n) for n in rng.choice([1, 3, 8, 16, 24, 32, 64], 2))
     groups = int(rng.choice([1, 1, 1, 1, 2, 4, 8]))
@@ -65,7 +66,8 @@ def _typical_conv(rng: np.random.Generator) -> ConvProblem:
     if c % groups or k % groups:
         groups = 1
     sides = (padding,) * 4
-    return ConvProblem(n, c, h, w, k, size, size, (stride, stride), sides, (1, 1), groups)
+    dilations = (dilation, dilation)
+    return ConvProblem(n, c, h, w, k, size, size, (stride, stride), sides, dilations, groups)
 
 
 def _odd_pool(rng: np.random.Generator) -> PoolProblem:

@@ -208,7 +208,19 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
         return "it takes stride 1, dilation 1 and one group"
     if max(g.R, g.S) > MOST_TAPS:
         return f"filters of {g.R} x {g.S} leave too little of a square: {MOST_TAPS} at the most"
-    return None
+    return too_much(workspace(operation, g, itemsize))
+
+
+# A block's sums are as long as the far side, of a thousand channels in float64 6.8 MB; 2 MB and more
+# leave L2, and there is no layer of that kind where anything is won.
+MOST_SCRATCH = 4 << 20
+
+
+def too_much(scratch: int) -> str | None:
+    """Why so many bytes for a thread's block cannot be served; None if they can."""
+    if scratch <= MOST_SCRATCH:
+        return None
+    return f"a block would take {scratch} bytes for each thread: {MOST_SCRATCH} at the most"
 
 
 _PLANS = {

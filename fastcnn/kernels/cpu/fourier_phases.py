@@ -18,7 +18,15 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import implicit_gemm
-from fastcnn.kernels.cpu.fourier import AGAIN, CALL, MOST_TAPS, seconds, steps, windows
+from fastcnn.kernels.cpu.fourier import (
+    AGAIN,
+    CALL,
+    MOST_TAPS,
+    seconds,
+    steps,
+    too_much,
+    windows,
+)
 from fastcnn.kernels.cpu.fourier_blocks import Fourier, Side, plan, run
 from fastcnn.kernels.cpu.fourier_transforms import SIZE
 from fastcnn.kernels.cpu.jit import kernel
@@ -123,7 +131,7 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
         return "it takes strides above 1, and filters that leave out no pixel"
     if max(blocks_of(g.R, sh), blocks_of(g.S, sw)) > MOST_TAPS:
         return f"phases of {g.R} x {g.S} filters leave too little of a square"
-    return None
+    return too_much(workspace(operation, g, itemsize))
 
 
 # Elements of phases, and of filters, put in order per second; how much longer all takes than that
