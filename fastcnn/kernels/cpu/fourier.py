@@ -211,8 +211,8 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return too_much(workspace(operation, g, itemsize))
 
 
-# A block's sums are as long as the far side, of a thousand channels in float64 6.8 MB; 2 MB and more
-# leave L2, and there is no layer of that kind where anything is won.
+# A block's sums are as long as the far side, of a thousand channels in float64 6.8 MB; 2 MB and
+# more leave L2, and there is no layer of that kind where anything is won.
 MOST_SCRATCH = 4 << 20
 
 
