@@ -28,17 +28,34 @@ from fastcnn.kernels.cpu.simd import prefetch_line
 from fastcnn.kernels.cpu.stencil import SHORT, Stencil, forward_axis
 
 
-def _ahead(emit, place, plane, to_next, far):
+def _ahead(emit, place, plane, far, hops):
     """How many elements ahead of one at `place` of a plane to fetch.
 
-    Where the plane ends before, from the beginning of the next one, `to_next` from this one's: the
-    weight gradient goes on with the same channel of the next image, which is not what follows.
+    The plane itself and those that are read after it, counted as one behind the other: `far` behind
+    place in one that begins hops[0] elements from this one, or in the next after that, hops[1].
     """
     builder = emit.builder
-    far = emit.minimum(emit.index(far // emit.element_bytes), plane)
     ends = builder.icmp_signed(">=", builder.add(place, far), plane)
-    there = builder.sub(builder.add(to_next, far), plane)
-    return builder.select(ends, there, far)
+    here, there = (builder.add(hop, far) for hop in hops)
+    return builder.select(ends, builder.sub(there, plane), here)
+
+
+def _hops(emit, number, images, jumps, planes, steps):
+    """From plane `number` of a channel, how far away the one begins that is read `jumps` later,
+    and the next: in X and in dY.
+
+    Images are `steps` apart; behind the last one comes the next channel of the first.
+    """
+    builder, hops = emit.builder, []
+    for more in (0, 1):
+        later = builder.add(number, builder.add(jumps, emit.index(more)))
+        channels, image = builder.sdiv(later, images), builder.srem(later, images)
+        images_on = builder.sub(image, number)
+        hops.append([
+            builder.add(builder.mul(images_on, step), builder.mul(channels, plane))
+            for plane, step in zip(planes, steps, strict=True)
+        ])  # fmt: skip
+    return list(zip(*hops, strict=True))
 
 
 def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
@@ -52,8 +69,13 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
     x, dy, zeros, sums = pointers
     columns, lanes = stencil.columns, emit.index(emit.lanes)
     taps = kernel_rows * stencil.width
-    x_plane, dy_plane = builder.mul(H, W), builder.mul(end, Q)
-    far = AHEAD_BYTES if narrow else 2 * AHEAD_BYTES
+    planes = x_plane, dy_plane = builder.mul(H, W), builder.mul(end, Q)
+    far = emit.index((AHEAD_BYTES if narrow else 2 * AHEAD_BYTES) // emit.element_bytes)
+    # Whole planes of X and a rest: a plane of 14x14 is done before what is fetched as shortly ahead
+    # as that has come. 0 planes where X has none.
+    some = builder.select(builder.icmp_signed(">", x_plane, emit.index(0)), x_plane, far)
+    jumps, rest_of_far = builder.sdiv(far, some), builder.srem(far, some)
+    fars = rest_of_far, emit.minimum(rest_of_far, dy_plane)
 
     def block(part, j, x_rows, dy_rows, totals, whole, ahead):
         column = builder.add(builder.mul(j, emit.index(columns.step)), left)
@@ -78,7 +100,7 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
                     totals[t] = emit.fma(vectors[offset], factors[b], totals[t])
         return totals
 
-    def bands(part, start, count, x_image, dy_image, totals, to_next):
+    def bands(part, start, count, x_image, dy_image, totals, hops):
         """`count` bands of rows from `start` on, at least one."""
         with emit.loop(count, totals) as band:
             i = builder.add(start, builder.mul(band.number, emit.index(part.band)))
@@ -86,8 +108,8 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
             numbers = [builder.add(i, emit.index(b)) for b in range(part.band)]
             dy_rows = [emit.at(dy_image, builder.mul(n, Q)) for n in numbers]
             place = builder.add(builder.mul(i, emit.index(part.rows.step)), top)
-            places = (builder.mul(place, W), x_plane), (builder.mul(i, Q), dy_plane)
-            ahead = [_ahead(emit, *at, to, far) for at, to in zip(places, to_next, strict=True)]
+            places = builder.mul(place, W), builder.mul(i, Q)
+            ahead = [_ahead(emit, *at) for at in zip(places, planes, fars, hops, strict=True)]
             if narrow:
                 band.next = block(part, emit.index(0), x_rows, dy_rows, band.values, False, ahead)
             else:
@@ -112,22 +134,18 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
     with emit.loop(images, [emit.zero()] * taps) as image:
         x_image = emit.at(x, builder.mul(image.number, x_step))
         dy_image = emit.at(dy, builder.mul(image.number, dy_step))
-        last = builder.icmp_signed("==", builder.add(image.number, emit.index(1)), images)
-        to_next = []
-        for plane, step in ((x_plane, x_step), (dy_plane, dy_step)):
-            to_next_channel = builder.sub(plane, builder.mul(image.number, step))
-            to_next.append(builder.select(last, to_next_channel, step))
+        hops = _hops(emit, image.number, images, jumps, planes, (x_step, dy_step))
         # Not one band that overlaps: rows must be added once, and none that is not there may be
         # multiplied by a zero, for it could be infinite.
         totals = image.values
         has_bands = builder.icmp_signed(">", whole_bands, emit.index(0))
         with emit.where(has_bands, totals) as branch:
-            branch.next = bands(stencil, first, whole_bands, x_image, dy_image, totals, to_next)
+            branch.next = bands(stencil, first, whole_bands, x_image, dy_image, totals, hops)
         totals, rest = branch.next, builder.sub(rows, done)
         if stencil.band > 1:
             with emit.where(builder.icmp_signed(">", rest, emit.index(0)), totals) as branch:
                 start = builder.add(first, done)
-                branch.next = bands(single, start, rest, x_image, dy_image, totals, to_next)
+                branch.next = bands(single, start, rest, x_image, dy_image, totals, hops)
             totals = branch.next
         image.next = totals
     for t in range(0, taps, emit.lanes):
