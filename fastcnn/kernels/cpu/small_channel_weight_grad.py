@@ -7,8 +7,9 @@ Few taps would not pay for putting pixels into tiles first: x is read from a pad
 (small_channel_rows.py), of which a tap is one offset, dy from a copy as it is.
 
     task: some units of one group, each of several images or some rows of one
-        the rows of x that the unit reads, padded; dy's, one behind the other
-        for each panel of filters, for each panel of taps: C += sums over the unit's pixels
+        the rows of x that the unit reads, padded
+        for each panel of filters: its rows of dy, one behind the other
+            for each panel of taps: C += sums over the unit's pixels; some of the next dy fetched
 
 Units are divided among tasks by the geometry alone, the tasks' parts are added in order: bits do
 not depend on threads.
@@ -23,7 +24,8 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import small_channel
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import inner, kernel
+from fastcnn.kernels.cpu.plane_sums import CACHE_LINE
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
 from fastcnn.kernels.cpu.small_channel import SOME, positions
 from fastcnn.kernels.cpu.small_channel_rows import (
@@ -44,12 +46,16 @@ from fastcnn.kernels.cpu.small_channel_sweep import (
 from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, products
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.kernels.cpu.vectors import prefetch_to_read
 
 # Vectors of a unit: those of 4 filters take 16 KB, which the panels of taps read again and again;
 # adding up the lanes of a tile takes as long as 6 vectors. 24 and 128 were up to 15 % slower.
 UNIT_VECTORS = 64
 # Bytes of a unit's copied rows at the most.
 UNIT_BYTES = 320 << 10
+# Lines of a filter's dy that are fetched before a tile, at the least: of few, the loop around them
+# took longer than waiting for them (LeNet's second layer 1.5 times as long).
+FETCHED = 8
 # Tasks that keep a few threads busy.
 TASKS = 8
 
@@ -63,6 +69,14 @@ CALL = 4.2e-6
 STRIDED = 1.3
 
 
+@inner
+def _copy(x, i, y, j, count):
+    """Copy `count` elements of x from i on to y from j on."""
+    source, target = x[i:], y[j:]
+    for n in range(count):
+        target[n] = source[n]
+
+
 @kernel
 def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, places, where, g):
     """Some units of a group, to their part."""
@@ -73,10 +87,12 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
     group, part = divmod(task, spans)
     xs = np.empty(images * copied, x.dtype)
     pitch, area = g[21], g[22]
-    scratch = np.empty(K * pitch + lanes, x.dtype)
+    scratch = np.empty(min(K, filters) * pitch + lanes, x.dtype)
     ds = scratch[-(scratch.ctypes.data // scratch.itemsize) % lanes :]
     c = np.zeros(g[20], x.dtype)
     filter_panels, tap_panels = (K + filters - 1) // filters, (T + some_taps - 1) // some_taps
+    line = CACHE_LINE // x.itemsize
+    piece = line * max(FETCHED, (rows * Q - 1) // (tap_panels * line) + 1)
     for unit in range(part * span, min(units, (part + 1) * span)):
         batch, block = divmod(unit, blocks)
         image, p0 = batch * images, block * rows
@@ -87,17 +103,25 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
                 xs, i * copied, x, (image + i) * groups + group, first, count, columns, residues,
                 copy,
             )  # fmt: skip
-        # dy is copied as well: the tiles then read neither beyond L2 nor across lines
-        for i in range(some):
-            for k in range(K):
-                source = dy[((((image + i) * groups + group) * K + k) * P + p0) * Q :]
-                target = ds[k * pitch + i * area :]
-                for j in range(n * Q):
-                    target[j] = source[j]
         runs, length = (some, n * Q) if joined else (some * n, Q)
         at_c = 0
         for k in range(filter_panels):
+            # dy is copied as well: the tiles then read it neither beyond L1 nor across lines
+            panel = min(filters, K - k * filters)
+            for i in range(some):
+                plane = ((image + i) * groups + group) * K + k * filters
+                for m in range(panel):
+                    _copy(dy, (plane + m) * P * Q + p0 * Q, ds, m * pitch + i * area, n * Q)
+            # while it is multiplied, the panel that comes next is fetched
+            later, ahead = divmod(unit * filter_panels + k + 1, filter_panels)
+            later, begin = divmod(later, blocks)
+            following = (later * images * groups + group) * K + ahead * filters
             for t in range(tap_panels):
+                for j in range(t * piece, min(rows * Q, (t + 1) * piece), line):
+                    for i in range(some):
+                        for m in range(panel):
+                            plane = following + i * groups * K + m
+                            prefetch_to_read(dy, plane * P * Q + begin * rows * Q + j, 1)
                 products(
                     runs, length // lanes, length % lanes, xs, 0, taps, t * some_taps, ds, 0,
                     planes, k * filters, places, c, at_c,
@@ -197,9 +221,9 @@ def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
         *(spans, c_size, pitch, area),
     )
     return _Sums(
-        copy, _repeated(copy.taps, some_taps), _repeated(np.arange(K) * pitch, filters),
+        copy, _repeated(copy.taps, some_taps), _repeated(np.arange(K) % filters * pitch, filters),
         (row + steps).reshape(-1, 2), where[copy.order], np.array(sizes), g.groups * spans, spans,
-        itemsize * (images * copy.size + c_size + K * pitch + lanes),
+        itemsize * (images * copy.size + c_size + min(K, filters) * pitch + lanes),
     )  # fmt: skip
 
 
