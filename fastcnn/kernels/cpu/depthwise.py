@@ -284,23 +284,25 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return None
 
 
-# Measured on one core of a Zen 5 machine, float32: seconds of the smallest call; bytes, vectors
-# times cells of the kernel, and elements of planes added to the first filter's, per second. Within
-# a factor of 2 over the layers of MobileNet and first layers of one channel; farthest off for dX
-# at stride 2, which is faster than it says.
-CALL = 3.5e-6
-MOVED = 40e9
-VECTORS = 5.5e9
-ADDED = 2e9
+# Measured on one core of a Zen 5 machine, float32, over MobileNet's layers and 320 of one channel,
+# of which nine of ten take 0.8 to 1.3 times as long: seconds of the smallest call, of a row of
+# results; bytes, vectors times cells of the kernel (of input gradients, and where columns are taken
+# apart), and elements of planes added to the first filter's, per second.
+CALL = 4e-6
+ROW = 1e-9
+MOVED = 45e9
+VECTORS, GRADIENTS, APART = 5.0e9, 3.5e9, 2.4e9
+ADDED = 2.1e9
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     """Seconds on one core: bytes moved, vectors multiplied (lanes beyond a row among them)."""
     vectors = g.N * g.K * g.P * blocks_of(g.Q, known_unit().lanes(itemsize)) * g.R * g.S
-    seconds = CALL + g.bytes(itemsize) / MOVED + vectors / VECTORS
+    seconds = CALL + g.bytes(itemsize) / MOVED + g.N * g.K * g.P * ROW
     if operation == "conv2d_input_grad":
-        seconds += g.N * (g.K - g.C) * g.H * g.W * itemsize / 4 / ADDED
-    return seconds
+        added = g.N * (g.K - g.C) * g.H * g.W * itemsize / 4
+        return seconds + vectors / GRADIENTS + added / ADDED
+    return seconds + vectors / (VECTORS if g.stride[1] == 1 else APART)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

@@ -253,6 +253,10 @@ class Fourier:
         near, far = (ROWS * blocks_of(side.rows, ROWS) for side in (self.near, self.far))
         return (near + far) * self.terms + self.a.rows * self.b.rows
 
+    def far_bytes(self, itemsize: int) -> int:
+        """Bytes of the far side's spectra."""
+        return itemsize * ROWS * self.far_panels * self.terms * SQUARE
+
     def scratch(self, itemsize: int) -> int:
         """Bytes that a task allocates."""
         return itemsize * SQUARE * self.some_rows * (self.some_terms + self.some_far)

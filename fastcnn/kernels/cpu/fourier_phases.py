@@ -13,6 +13,7 @@ the rest is fourier.py's.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -134,11 +135,11 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return too_much(workspace(operation, g, itemsize))
 
 
-# Elements of phases, and of filters, put in order per second; how much longer all takes than that
-# and fourier.py's seconds, for results are large: fitted to the first layers of AlexNet and ResNet
-# and to DeepBench's speech layer (13.9, 10.4 and 22.3 ms).
-COPIED = 1.5e9
-LONGER = 1.3
+# Elements of phases, and of filters, put in order per second; bytes of results, but for what L2
+# holds, that are stored per second: fitted to the first layers of AlexNet and ResNet, DeepBench's
+# speech layer (13.9, 10.4 and 22.3 ms) and 37 small layers.
+COPIED = 1.7e9
+STORED, IN_L2 = 5e9, 1 << 20
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -148,7 +149,8 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     phases, tables = _tables(g, itemsize)
     filters = g.K * phases.C * phases.R * phases.S
     copied = (phases.elements + filters) / COPIED * itemsize / 4
-    return 2 * CALL + LONGER * (copied + seconds(tables, itemsize))
+    stored = max(0, itemsize * prod(g.output_shape) - IN_L2) / STORED
+    return 2 * CALL + copied + seconds(tables, itemsize) + stored
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

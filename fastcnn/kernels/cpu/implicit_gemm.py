@@ -155,18 +155,21 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return None
 
 
-# Measured on one core of a Zen 5 machine, float32, least squares of relative errors over all layers
-# of the suites, with their images and with one: FLOP/s of whole tiles; elements copied for B (at
-# strides above 2 gathered), of the result and of the weights per second; seconds of the smallest
-# call and of each part, of a pixel that is stored beside others. All layers take 0.7 to 2.4 times
-# what they say together, nine of ten 0.8 to 1.4 times.
-TILE_FLOPS = 193e9
-COPIED, GATHERED = 4.7e9, 0.7e9
-STORED = 2.5e9
-PACKED = 1.8e9
-CALL = 9e-6
-PART = 1.5e-6
-INTERLEAVED = 4.5e-9
+# Measured on one core of a Zen 5 machine, float32, over 1,170 layers of the suites and random ones,
+# of which nine of ten take 0.9 to 1.4 times what they say together: FLOP/s of whole tiles, and
+# seconds of a tile beside its multiply-adds; elements copied for B (at strides above 2 gathered; of
+# a single tap in long runs) and of the weights per second; seconds of a row that is laid out, of a
+# tap found for a tile of pixels, and where rows are short; of the smallest call and of each part;
+# of a pixel that is stored beside others.
+TILE_FLOPS = 235e9
+TILE = 51e-9
+COPIED, GATHERED, IN_RUNS = 6e9, 1.1e9, 8.4e9
+PACKED = 1e9
+ROW = 2e-9
+TAP, TAP_OF_SHORT_ROWS = 4e-9, 10e-9
+CALL = 8.5e-6
+PART = 2e-6
+INTERLEAVED = 1e-9
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -186,17 +189,22 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     weights = prod(g.weight_shape)
     if g.R * g.S == 1 and (forward or g.stride == (1, 1)):
         weights = 0  # read as they are
+    unit, begun = known_unit(), ROW * prod(source[:3])
     if g.R * g.S == 1 and g.stride == (1, 1):
-        copied = 0.0  # in long runs, which the rate of the tiles holds already
-    elif narrow and not known_unit().picks:
-        copied = taken  # vectors of more than two rows: packed tap by tap
-    else:
-        copied = min(taken, 2 * prod(source))  # into planes, with a halo
-    rate = GATHERED if forward and g.stride[1] > 2 and not narrow else COPIED
-    seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied / rate + prod(result) / STORED
+        copied, begun = prod(source) / IN_RUNS, 0.0
+    elif narrow and not unit.picks:
+        copied = taken / COPIED  # vectors of more than two rows: packed tap by tap
+    else:  # into planes, with a halo
+        gathered = forward and g.stride[1] > 2 and not narrow
+        copied = min(taken, 2 * prod(source)) / (GATHERED if gathered else COPIED)
+    seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied + weights / PACKED
+    tiles = prod(result) / max(1, result[1]) / (unit.lanes(itemsize) * unit.vectors)
+    if g.R * g.S > 1:
+        begun += g.groups * tiles * g.R * g.S * (TAP_OF_SHORT_ROWS if narrow else TAP)
+    tiles *= padded(rows) / unit.rows
     if not forward and g.stride != (1, 1):
-        seconds += INTERLEAVED * g.N * g.H * g.W
-    return CALL + parts * PART + itemsize / 4 * (seconds + weights / PACKED)
+        begun += INTERLEAVED * g.N * g.H * g.W
+    return CALL + parts * PART + begun + g.groups * tiles * TILE + itemsize / 4 * seconds
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

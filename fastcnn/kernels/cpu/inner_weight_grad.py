@@ -216,10 +216,10 @@ def conv2d_weight_grad(
 # Measured as in implicit_gemm.py, on a Zen 5 core in float32: FLOP/s of whole tiles; elements of
 # the tiles' pixels (of strides above 2 they are gathered) and of dW per second; seconds of the
 # smallest call. All but three small layers take half to twice what they say together.
-TILE_FLOPS = 210e9
-TAKEN, GATHERED = 3.7e9, 1.2e9
+TILE_FLOPS = 185e9
+TAKEN, GATHERED = 3.3e9, 1.1e9
 STORED = 0.7e9
-CALL = 5.5e-6
+CALL = 6.3e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:

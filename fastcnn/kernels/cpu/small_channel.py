@@ -11,11 +11,10 @@ from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.small_channel_rows import Sweep, forward
 from fastcnn.kernels.cpu.small_channel_sweep import (
-    CYCLE,
     Tables,
-    cut_of,
     least_size,
     run,
+    seconds,
     tabulate,
 )
 from fastcnn.kernels.cpu.threads import launch
@@ -96,18 +95,9 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     return NO_UNIT if vector_unit() is None else too_much(forward(g), itemsize)
 
 
-# Seconds of the smallest call. How much longer strided layers of SOME channels and more take than
-# their cycles say: eleven of 8 to 32 channels took 0.95 to 1.43 times; ResNet's first layer does
-# not take longer.
-CALL = 5.2e-6
-STRIDED, SOME = 1.25, 8
-
-
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
-    """Seconds on one core: whole tiles multiplied, y stored, x copied."""
-    seconds = cut_of(forward(g), itemsize).cycles * CYCLE if g.N else 0.0
-    strided = g.stride != (1, 1) and g.C // g.groups >= SOME
-    return CALL + seconds * (STRIDED if strided else 1)
+    """Seconds on one core: see `small_channel_sweep.seconds`."""
+    return seconds(forward(g), itemsize)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

@@ -13,9 +13,9 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu.small_channel import CALL, positions, too_much
+from fastcnn.kernels.cpu.small_channel import positions, too_much
 from fastcnn.kernels.cpu.small_channel_rows import full
-from fastcnn.kernels.cpu.small_channel_sweep import CYCLE, Tables, cut_of, run, tabulate
+from fastcnn.kernels.cpu.small_channel_sweep import Tables, run, seconds, tabulate
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import vector_unit
 
@@ -51,10 +51,8 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
-    """Seconds on one core: as in `small_channel.cost`."""
-    sweep = full(g)
-    size = sweep.N * sweep.K * sweep.P * sweep.Q
-    return CALL + (cut_of(sweep, itemsize).cycles * CYCLE if size else 0.0)
+    """Seconds on one core: see `small_channel_sweep.seconds`."""
+    return seconds(full(g), itemsize)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

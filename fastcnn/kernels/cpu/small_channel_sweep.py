@@ -105,6 +105,22 @@ STORED = 3.0
 COPIED, GATHERED = {1: 2.5, 2: 4.0, 4: 7.0}, 20.0
 # Seconds of a cycle: a clock of 3.6 GHz, less what is not counted here.
 CYCLE = 1 / 3.5e9
+# And beyond the cycles of vectors, fitted to 890 layers of the suites and random ones, of which
+# nine of ten take 0.8 to 1.4 times as long as all says together: seconds of the smallest call, of a
+# block, of a tile, of a row that is copied (longer where it is taken apart); weights packed per
+# second, by each task.
+CALL = 5.2e-6
+BLOCK, TILE = 0.2e-6, 9.5e-9
+ROW, ROW_APART = 3.6e-9, 6.1e-9
+PACKED = 2.7e9
+# Bytes that single taps (1 x 1) read and write per second at the most, but for what L2 holds.
+MOVED, IN_L2 = 13e9, 2 << 20
+
+
+def work_of(sweep: Sweep) -> int:
+    """FLOPs, as a launch counts them."""
+    taps = sweep.C * sweep.R * sweep.S
+    return 2 * sweep.N * sweep.groups * sweep.K * sweep.P * sweep.Q * taps
 
 
 def copying(sweep: Sweep) -> float:
@@ -171,6 +187,26 @@ def cut_of(sweep: Sweep, itemsize: int) -> Cut:
     return Cut(joined, rows, images, cycles)
 
 
+def seconds(sweep: Sweep, itemsize: int) -> float:
+    """Of one core: whole tiles multiplied, y stored, x copied, weights packed."""
+    if not sweep.N * sweep.K * sweep.P * sweep.Q:
+        return CALL
+    cut, taps, parts = cut_of(sweep, itemsize), sweep.C * sweep.R * sweep.S, sweep.N * sweep.groups
+    bands = blocks_of(sweep.P, cut.rows)
+    blocks = blocks_of(sweep.N, cut.images) * sweep.groups * bands
+    rows = parts * bands * sweep.C * ((cut.rows - 1) * sweep.stride[0] + sweep.overlap)
+    vectors = cut.images * per_image(sweep, cut.rows, known_unit().lanes(itemsize), cut.joined)
+    widths = [TILES[known_unit().name][number][1] for number in cover(sweep.K, taps)]
+    tiles = blocks * sum(blocks_of(vectors, width) for width in widths)
+    shared = work_of(sweep) >= WORTH_SHARING
+    weights = (min(TASKS, blocks) if shared else 1) * sweep.K * taps
+    row = ROW if sweep.stride == (1, 1) else ROW_APART
+    begun = CALL + blocks * BLOCK + tiles * TILE + rows * row + weights / PACKED
+    moved = itemsize * parts * (sweep.C * sweep.H * sweep.W + sweep.K * sweep.P * sweep.Q)
+    waiting = (moved - IN_L2) / MOVED if sweep.R * sweep.S == 1 else 0.0
+    return max(begun + cut.cycles * CYCLE, waiting)
+
+
 def least_size(sweep: Sweep, itemsize: int) -> int:
     """Bytes of the copy of what one row of outputs reads."""
     return itemsize * copy_size(sweep, 1, known_unit().lanes(itemsize), False)
@@ -208,8 +244,7 @@ def tabulate(sweep: Sweep, places: np.ndarray, row_step: int, itemsize: int) -> 
     lanes, cut = known_unit().lanes(itemsize), cut_of(sweep, itemsize)
     copy, plane = copy_of(sweep, cut.rows, itemsize, cut.joined), sweep.P * sweep.Q
     batches, blocks = blocks_of(sweep.N, cut.images), blocks_of(sweep.P, cut.rows)
-    units, work = sweep.groups * batches * blocks, 2 * sweep.N * sweep.groups * sweep.K * plane
-    work *= len(copy.taps)
+    units, work = sweep.groups * batches * blocks, work_of(sweep)
     span = blocks_of(units, TASKS if work >= WORTH_SHARING else 1)
     tiles, packed = panels_of(sweep.K, len(copy.taps))
     kinds: list[int] = []

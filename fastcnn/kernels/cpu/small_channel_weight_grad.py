@@ -27,7 +27,7 @@ from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.plane_sums import CACHE_LINE
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
-from fastcnn.kernels.cpu.small_channel import SOME, positions
+from fastcnn.kernels.cpu.small_channel import positions
 from fastcnn.kernels.cpu.small_channel_rows import (
     Copy,
     Sweep,
@@ -59,14 +59,17 @@ FETCHED = 8
 # Tasks that keep a few threads busy.
 TASKS = 8
 
-# Measured as in small_channel_sweep.py: FLOP/s of whole tiles, elements of dy per second; seconds
-# of a tile's sums over its lanes, and of the smallest call; how much longer strided layers of
-# SOME channels take: eleven of 8 to 32 took 1.1 to 1.8 times as long as without it.
+# Measured as in small_channel_sweep.py, over 540 layers: FLOP/s of whole tiles, elements of dy per
+# second; seconds of a tile's sums over its lanes, and of the smallest call; of a unit, of a row of
+# dy, of a row of x that is copied (longer where it is taken apart); elements of the tasks' parts of
+# dw added up per second.
 TILE_FLOPS = 180e9
 READ = 12e9
 SUMS = 20e-9
-CALL = 4.2e-6
-STRIDED = 1.3
+CALL = 4.1e-6
+UNIT, DY_ROW = 0.2e-6, 1.5e-9
+ROW, ROW_APART = 4.8e-9, 6.8e-9
+PARTS = 2.2e9
 
 
 @inner
@@ -258,8 +261,11 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     joined, rows, images = _unit(sweep, itemsize)
     units = g.groups * g.N * g.P / (rows * images)
     seconds = units * _unit_seconds(sweep, rows, images, itemsize, joined)
-    strided = g.stride != (1, 1) and g.C // g.groups >= SOME
-    return CALL + seconds * (STRIDED if strided else 1)
+    copied = sweep.C * ((rows - 1) * g.stride[0] + sweep.overlap)
+    row = ROW if g.stride == (1, 1) else ROW_APART
+    begun = UNIT + images * (copied * row + sweep.K * (1 if joined else rows) * DY_ROW)
+    parts = (TASKS if g.flops >= WORTH_SHARING else 1) * g.K * sweep.C * g.R * g.S
+    return CALL + seconds + units * begun + parts / PARTS
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

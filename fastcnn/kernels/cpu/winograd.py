@@ -127,18 +127,19 @@ def conv2d_input_grad(
     return AGAIN
 
 
-# Measured on one core of a Zen 5 machine, float32, over the 3 x 3 layers of the suites and some of
-# one image, most of which take 0.8 to 1.3 times what they say together. FLOP/s of the products;
-# tiles of one channel transformed per second, tiles of one filter transformed back and stored;
-# filters of one channel transformed per second, and pieces of larger ones; seconds of the smallest
-# call.
-PRODUCT_FLOPS = 200e9
-INPUT_TILES = 180e6
-OUTPUT_TILES = 100e6
-WEIGHTS, PIECES_OF_WEIGHTS = 120e6, 60e6
+# Measured on one core of a Zen 5 machine, float32, over 820 layers of the suites and random ones,
+# of which nine of ten take 0.9 to 1.2 times what they say together. FLOP/s of the products, and
+# seconds of a point of a register tile of them; tiles of one channel transformed per second, tiles
+# of one filter transformed back and stored; filters of one channel transformed per second (of
+# larger ones in pieces); seconds of the smallest call.
+PRODUCT_FLOPS = 250e9
+POINT = 38e-9
+INPUT_TILES = 160e6
+OUTPUT_TILES = 600e6
+WEIGHTS = 110e6
 # How much longer products take where blocks are halved, for U and V pass the last cache.
-HALVED = 1.3
-CALL = 22e-6
+HALVED = 1.85
+CALL = 28e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -153,11 +154,13 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     points = (M + TAPS - 1) ** 2
     whole = padded(rows // g.groups) * g.groups
     product = 2 * points * columns * whole * pieces * (channels // g.groups) / PRODUCT_FLOPS
-    transforms = tiles * channels * pieces / INPUT_TILES + tiles * rows / OUTPUT_TILES
-    weights = g.K * (g.C // g.groups) * pieces / (WEIGHTS if pieces == 1 else PIECES_OF_WEIGHTS)
+    transforms = columns * (channels * pieces / INPUT_TILES + rows / OUTPUT_TILES)
+    weights = g.K * (g.C // g.groups) * pieces / WEIGHTS
     if block_of(channels * pieces) < BLOCK:
         product *= HALVED
-    return CALL + itemsize / 4 * (product + transforms + weights)
+    unit = known_unit()
+    begun = points * blocks_of(columns, lanes * unit.vectors) * blocks_of(whole, unit.rows) * POINT
+    return CALL + begun + itemsize / 4 * (product + transforms + weights)
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

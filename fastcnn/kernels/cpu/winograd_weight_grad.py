@@ -376,12 +376,12 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # Measured on one core of a Zen 5 machine, float32; see docs/performance.md. FLOP/s of the products;
 # channels and filters of tiles transformed per second; sums of M folded per second, those of pieces
 # too; bytes of M read or written per second; seconds of a launch, and of the smallest call.
-PRODUCT_FLOPS = 205e9
-TRANSFORMED = 110e6
-FOLDED, FOLDED_IN_PIECES = 300e6, 100e6
+PRODUCT_FLOPS = 240e9
+TRANSFORMED = 107e6
+FOLDED, FOLDED_IN_PIECES = 300e6, 120e6
 M_BYTES = 30e9
-LAUNCH = 10e-6
-CALL = 20e-6
+LAUNCH = 6e-6
+CALL = 25e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
