@@ -15,7 +15,7 @@ next block copies is fetched while the first panel is multiplied.
 
 from __future__ import annotations
 
-from fastcnn.kernels.cpu.block_tiles import copy_tile, short_block, tall_block
+from fastcnn.kernels.cpu.block_tiles import copy_panels, copy_tile, short_block, tall_block
 from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.microkernel import put
@@ -60,15 +60,33 @@ def multiply_block(
         for p in range(first, last):
             k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
             o = group * s.group_step + panels[p, 0] * s.row_step + c0 * s.channel_step
-            if valid < height:  # the rest is multiplied too
-                for i in range(a.size):
-                    a[i] = w.dtype.type(0)
+            at_a = 0
             if by_rows:
+                if valid < height:  # the rest is multiplied too
+                    for i in range(a.size):
+                        a[i] = w.dtype.type(0)
                 lay_rows(valid, c1 - c0, w, o, s.row_step, a, 0, s.line)
             else:
-                for m in range(0, valid, lanes):
-                    rows = min(lanes, valid - m)
-                    put(c1 - c0, w, o + m, s.channel_step, a, m, height, 1, 0, rows)
+                of_panel = (c1 - c0) * s.tall + lanes
+                at_a = (p - first) % s.some * of_panel
+                whole_panels = 0
+                if at_a == 0:
+                    while (
+                        p + whole_panels < last and whole_panels < s.some
+                        and panels[p + whole_panels, 1] == s.tall
+                    ):  # fmt: skip
+                        whole_panels += 1
+                    if whole_panels > 0:
+                        copy_panels(
+                            c1 - c0, whole_panels, w, o, s.channel_step, a, 0, of_panel
+                        )
+                if valid < s.tall:
+                    if valid < height:
+                        for i in range(of_panel):
+                            a[at_a + i] = w.dtype.type(0)
+                    for m in range(0, valid, lanes):
+                        rows = min(lanes, valid - m)
+                        put(c1 - c0, w, o + m, s.channel_step, a, at_a + m, height, 1, 0, rows)
             for tile in range(tiles):
                 p0, p1 = starts[tile], starts[tile + 1]
                 direct = s.dense and not per_pixel and followed[tile] and valid == height
@@ -86,13 +104,13 @@ def multiply_block(
                     f_step = size
                 if height == s.tall:
                     tall_block(
-                        c1 - c0, a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
+                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
                         direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
                         end if whole else 0,
                     )  # fmt: skip
                 else:
                     short_block(
-                        c1 - c0, a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
+                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
                         direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
                         end if whole else 0,
                     )  # fmt: skip

@@ -59,8 +59,8 @@ def emit_block_product(emit, unit, rows, depth, pointers, steps, by_rows, accumu
 
 def _block_product(rows_of):
     def typer(
-        typingctx, depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step,
-        c_ahead, accumulate, ends, e0, finish,
+        typingctx, depth, a, a0, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0,
+        c_step, c_ahead, accumulate, ends, e0, finish,
     ):  # fmt: skip
         if not moves(a, b, source, c_near, c_far, ends):
             return None
@@ -68,12 +68,12 @@ def _block_product(rows_of):
         def codegen(context, builder, signature, arguments):
             emit, unit = emitter(context, builder, a.dtype), known_unit()
             (
-                depth, av, by_rows, bv, b0, sv, f0, f_step, near, far, direct, c0, c_step, c_ahead,
-                accumulate, ev, e0, finish,
+                depth, av, a0, by_rows, bv, b0, sv, f0, f_step, near, far, direct, c0, c_step,
+                c_ahead, accumulate, ev, e0, finish,
             ) = arguments  # fmt: skip
             in_c = builder.select(direct, emit.data(c_far, far), emit.data(c_near, near))
             pointers = (
-                emit.data(a, av), emit.at(emit.data(b, bv), b0),
+                emit.at(emit.data(a, av), a0), emit.at(emit.data(b, bv), b0),
                 emit.at(emit.data(source, sv), f0), emit.at(in_c, c0),
                 emit.at(emit.data(ends, ev), e0),
             )  # fmt: skip
@@ -85,15 +85,15 @@ def _block_product(rows_of):
 
         i, yes = types.intp, types.boolean
         signature = types.void(
-            i, a, yes, b, i, source, i, i, c_near, c_far, yes, i, i, i, yes, ends, i, i
+            i, a, i, yes, b, i, source, i, i, c_near, c_far, yes, i, i, i, yes, ends, i, i
         )
         return signature, codegen
 
     return intrinsic(typer)
 
 
-# `product(depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step, c_ahead,
-# accumulate, ends, e0, finish)`
+# `product(depth, a, a0, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step,
+# c_ahead, accumulate, ends, e0, finish)`
 tall_block: Any = _block_product(lambda unit: unit.rows)
 short_block: Any = _block_product(lambda unit: unit.short_rows)
 
@@ -122,3 +122,51 @@ def _copy_typer(typingctx, count, source, s0, s_step, target, t0):
 
 
 copy_tile: Any = intrinsic(_copy_typer)
+
+
+def emit_panels(emit, height, sizes, pointers, steps):
+    """Emit `copy_panels`; sizes are (depth, panels), pointers (source, target), steps (s_step,
+    t_step)."""
+    builder = emit.builder
+    (depth, panels), (source, target), (s_step, t_step) = sizes, pointers, steps
+    rows = emit.index(height)
+    with emit.loop(depth, []) as outer:
+        there = emit.at(source, builder.mul(outer.number, s_step))
+        here = emit.at(target, builder.mul(outer.number, rows))
+        with emit.loop(panels, []) as loop:
+            read = emit.at(there, builder.mul(loop.number, rows))
+            written = emit.at(here, builder.mul(loop.number, t_step))
+            for m in range(0, height, emit.lanes):
+                at_read, at_written = (emit.at(o, emit.index(m)) for o in (read, written))
+                if m + emit.lanes <= height:
+                    emit.store(emit.load(at_read), at_written)
+                else:
+                    mask = emit.below(emit.index(height - m))
+                    vector = emit.masked_load(at_read, mask, emit.zero())
+                    emit.masked_store(vector, at_written, mask)
+
+
+def _panels_typer(typingctx, depth, panels, source, s0, s_step, target, t0, t_step):
+    """`copy_panels(depth, panels, source, s0, s_step, target, t0, t_step)`: the tall panels of A
+    that follow each other in w by columns, row by row of w:
+
+        target[t0 + p*t_step + k*rows + m] = source[s0 + k*s_step + p*rows + m],
+        p < panels, k < depth, m < rows = unit.rows
+
+    Reads and writes nothing else.
+    """
+    if not moves(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit, height = emitter(context, builder, source.dtype), known_unit().rows
+        depth, panels, sv, s0, s_step, tv, t0, t_step = arguments
+        pointers = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        emit_panels(emit, height, (depth, panels), pointers, (s_step, t_step))
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, i, source, i, i, target, i, i), codegen
+
+
+copy_panels: Any = intrinsic(_panels_typer)

@@ -30,6 +30,7 @@ FEW_TASKS, TASKS = 8, 32
 LEAST_CHANNELS = 16
 # A product of a single tap (block_product.py): bytes of a block of B, which stays in L2.
 BLOCK_BYTES = 384 * 1024
+PANELS_BYTES = 236 * 1024
 # Panels of a task at the least, where tasks are few.
 LEAST_PANELS = 8
 # What copying a tile of B takes, in panels multiplied by it: straight from the source, and put
@@ -53,7 +54,7 @@ _FIELDS = (
     "out_channels", "dense", "aligned", "paired", "together", "clear",
     # where B is found (planes.py)
     "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end", "tile",
-    "line",
+    "line", "some",
     # elements of scratch memory: a panel of A, planes, a packed tile of B, C; pieces
     "a", "laid", "b", "c", "pieces",
 )  # fmt: skip
@@ -302,7 +303,13 @@ def tabulate(
         numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
         of_b = some_channels * some_positions * columns
         of_c = block * int(panels[:some_panels, 2].sum())
-    of_a = unit.rows * line(unit, itemsize) if in_blocks else 0
+    of_a, together = 0, 1
+    if in_blocks:
+        of_a = unit.rows * line(unit, itemsize)
+        if steps[0] == 1:
+            of_panel = unit.rows * some_channels + lanes
+            together = even(some_panels, max(1, PANELS_BYTES // (of_panel * itemsize)))
+            of_a = together * of_panel
     laid = some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0
     numbers |= {
         "tasks": 0 if pairs and not pairs.together else groups * panel_blocks * spans,
@@ -316,7 +323,7 @@ def tabulate(
         "out_channels": out[0], "dense": dense, "aligned": aligned,
         "paired": pairs is not None, "together": pairs.together if pairs else 1,
         "clear": pairs.clear if pairs else 0, "laid": laid,
-        "line": line(unit, itemsize), "a": of_a, "b": laid + of_b, "c": of_c,
+        "line": line(unit, itemsize), "a": of_a, "some": together, "b": laid + of_b, "c": of_c,
         "pieces": most_pieces(block, lanes),
     }  # fmt: skip
     return Part(taps, offsets, corners, source, out, numbers)
