@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba import types
 
 from fastcnn.kernels.cpu.block_tiles import (
+    copy_panels,
     copy_tile,
     emit_block_product,
     line,
@@ -27,18 +28,18 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @kernel
 def multiplying(
-    tall, depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step, c_ahead,
-    accumulate, ends, e0, finish,
+    tall, depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
+    c_step, c_ahead, accumulate, ends, e0, finish,
 ):  # fmt: skip
     if tall:
         tall_block(
-            depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step,
-            c_ahead, accumulate, ends, e0, finish,
+            depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
+            c_step, c_ahead, accumulate, ends, e0, finish,
         )  # fmt: skip
     else:
         short_block(
-            depth, a, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step,
-            c_ahead, accumulate, ends, e0, finish,
+            depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
+            c_step, c_ahead, accumulate, ends, e0, finish,
         )  # fmt: skip
 
 
@@ -65,12 +66,12 @@ def test_product_is_the_contract(dtype, tall, by_rows, accumulate, depth, finish
     b_rows = rng.integers(-8, 9, (depth, columns))
     before = rng.integers(-8, 9, (rows, columns))
     last = rng.integers(-8, 9, rows)
-    a = np.full(rows * line(UNIT, itemsize) + 64, np.nan, dtype)
+    a = np.full(offset + rows * line(UNIT, itemsize) + 64, np.nan, dtype)
     if by_rows:
         for m in range(rows):
-            a[m * line(UNIT, itemsize) :][:depth] = a_rows[:, m]
+            a[offset + m * line(UNIT, itemsize) :][:depth] = a_rows[:, m]
     else:
-        a[: a_rows.size] = a_rows.ravel()
+        a[offset : offset + a_rows.size] = a_rows.ravel()
     b = np.full(offset + b_rows.size + 64, np.nan, dtype)
     b[offset : offset + b_rows.size] = b_rows.ravel()
     ends = np.full(offset + rows + 64, np.nan, dtype)
@@ -91,8 +92,8 @@ def test_product_is_the_contract(dtype, tall, by_rows, accumulate, depth, finish
             inside[...] = before
         near, far = (other, c) if direct else (c, other)
         multiplying(
-            tall, depth, a, by_rows, b, offset, other, direct << 40, direct << 20, near, far,
-            direct, offset, c_step, direct << 40, accumulate, ends, offset, finish,
+            tall, depth, a, offset, by_rows, b, offset, other, b, accumulate, direct << 40,
+            direct << 20, near, far, direct, offset, c_step, direct << 40, accumulate, ends, offset, finish,
         )  # fmt: skip
         np.testing.assert_array_equal(inside, expected)
         assert np.isnan(c[untouched]).all()
@@ -110,6 +111,28 @@ def test_copy_reads_and_writes_its_tile_alone(dtype):
     np.testing.assert_array_equal(target[4 : 4 + 5 * columns].reshape(5, columns), want)
     assert np.isnan(target[:4]).all()
     assert np.isnan(target[4 + 5 * columns :]).all()
+
+
+@kernel
+def copying_panels(depth, panels, source, s0, s_step, target, t0, t_step):
+    copy_panels(depth, panels, source, s0, s_step, target, t0, t_step)
+
+
+@on_vectors
+@dtypes
+@pytest.mark.parametrize("panels", [1, 3])
+def test_panels_are_columns_of_weights(dtype, panels):
+    """Reads no further than w's end, and writes nothing beside the panels."""
+    depth, rows, offset = 5, UNIT.rows, 7
+    w = np.arange(depth * (panels * rows + offset), dtype=dtype).reshape(depth, -1)
+    t_step = depth * rows + 9
+    target = np.full(4 + panels * t_step, np.nan, dtype)
+    copying_panels(depth, panels, w.reshape(-1), offset, w.shape[1], target, 4, t_step)
+    for p in range(panels):
+        panel = target[4 + p * t_step :][: depth * rows].reshape(depth, rows)
+        np.testing.assert_array_equal(panel, w[:, offset + p * rows :][:, :rows])
+        assert np.isnan(target[4 + p * t_step + depth * rows :][:9]).all()
+    assert np.isnan(target[:4]).all()
 
 
 @pytest.mark.parametrize("tiles", [1, 7, 13, 49, 98, 784])

@@ -3,14 +3,15 @@
     for each block of register tiles of pixels
         for each chunk of channels
             every tile's part of B is copied, one behind the other                  stays in L2
-            for each panel of rows                                  A's panel stays in L1
+            for each panel of rows, copied several at a time        A's panel stays in L1
                 for each tile of pixels
                     C[panel, tile] += A[panel, chunk] B[chunk, tile]
 
 In the image a tile of B is a line or two of every plane, kilobytes apart, each on a page of its
 own and rarely aligned; every panel would read it so anew. Copied once it is read in order. With
 panels outside, a panel's rows of the result are written in long runs, tile after tile. What the
-next block copies is fetched while the first panel is multiplied.
+next block copies is fetched while the first panel is multiplied, and the weights that are copied
+next in the last products before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,31 @@ from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.microkernel import put
 from fastcnn.kernels.cpu.pixel_sums import lay_rows
 from fastcnn.kernels.cpu.pixel_tiles import add_bias, fill, store
+
+
+@inner
+def lay_panels(s, w, o, depth, panels, p0, p1, by_rows, a, lanes):
+    """Copy `depth` channels' weights of panels p0 … p1-1 of a group; w[o] is the first row's."""
+    whole = p0
+    if not by_rows:
+        while whole < p1 and panels[whole, 1] == s.tall:
+            whole += 1
+        if whole > p0:
+            copy_panels(
+                depth, whole - p0, w, o + panels[p0, 0], s.channel_step, a, 0, s.a_step
+            )  # fmt: skip
+    for p in range(whole, p1):
+        valid, height, at = panels[p, 1], panels[p, 2], (p - p0) * s.a_step
+        row = o + panels[p, 0] * s.row_step
+        if valid < height:  # the rest is multiplied too
+            for i in range(s.a_step):
+                a[at + i] = w.dtype.type(0)
+        if by_rows:
+            lay_rows(valid, depth, w, row, s.row_step, a, at, s.line)
+        else:
+            for m in range(0, valid, lanes):
+                rows = min(lanes, valid - m)
+                put(depth, w, row + m, s.channel_step, a, at + m, height, 1, 0, rows)
 
 
 @inner
@@ -59,34 +85,11 @@ def multiply_block(
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
         for p in range(first, last):
             k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
-            o = group * s.group_step + panels[p, 0] * s.row_step + c0 * s.channel_step
-            at_a = 0
-            if by_rows:
-                if valid < height:  # the rest is multiplied too
-                    for i in range(a.size):
-                        a[i] = w.dtype.type(0)
-                lay_rows(valid, c1 - c0, w, o, s.row_step, a, 0, s.line)
-            else:
-                of_panel = (c1 - c0) * s.tall + lanes
-                at_a = (p - first) % s.some * of_panel
-                whole_panels = 0
-                if at_a == 0:
-                    while (
-                        p + whole_panels < last and whole_panels < s.some
-                        and panels[p + whole_panels, 1] == s.tall
-                    ):  # fmt: skip
-                        whole_panels += 1
-                    if whole_panels > 0:
-                        copy_panels(
-                            c1 - c0, whole_panels, w, o, s.channel_step, a, 0, of_panel
-                        )
-                if valid < s.tall:
-                    if valid < height:
-                        for i in range(of_panel):
-                            a[at_a + i] = w.dtype.type(0)
-                    for m in range(0, valid, lanes):
-                        rows = min(lanes, valid - m)
-                        put(c1 - c0, w, o + m, s.channel_step, a, at_a + m, height, 1, 0, rows)
+            at_a = (p - first) % s.a_panels * s.a_step
+            copied = p - (p - first) % s.a_panels + s.a_panels  # before which panels are
+            if at_a == 0:
+                o = group * s.group_step + c0 * s.channel_step
+                lay_panels(s, w, o, c1 - c0, panels, p, min(copied, last), by_rows, a, lanes)
             for tile in range(tiles):
                 p0, p1 = starts[tile], starts[tile + 1]
                 direct = s.dense and not per_pixel and followed[tile] and valid == height
@@ -97,21 +100,36 @@ def multiply_block(
                     pixel = pieces[p0, 4] * s.grid_w + pieces[p0, 5]
                     at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
                     c_step, c_ahead = plane, columns
-                f0, f_step = 0, 0
+                f0, f_step, of_w = 0, 0, False
                 if p == first and joined:
                     image, pixel = divmod(next_pixel + tile * columns, plane)
                     f0 = (image * sizes[0] + base + next_channel) * size + pixel
                     f_step = size
+                else:
+                    # The weights copied next, in the last products before: of the task's first
+                    # panels again, for the next chunk or block, behind the last.
+                    left = (min(copied, last) - p) * tiles - tile - 1
+                    f0 = group * s.group_step
+                    if copied < last:
+                        f0 += panels[copied, 0] * s.row_step + c0 * s.channel_step
+                    else:
+                        f0 += panels[first, 0] * s.row_step + next_channel * s.channel_step
+                    if not by_rows and left * columns < s.a_panels * s.tall:
+                        f0, f_step, of_w = f0 + left * columns, s.channel_step, True
+                    elif by_rows and left == 0 and s.row_step == c1 - c0:  # a panel is one run
+                        f_step, of_w = s.tall, True
+                    else:
+                        f0 = 0
                 if height == s.tall:
                     tall_block(
-                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
-                        direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
+                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, w, of_w, f0, f_step,
+                        c, out, direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
                         end if whole else 0,
                     )  # fmt: skip
                 else:
                     short_block(
-                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, f0, f_step, c, out,
-                        direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
+                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, w, of_w, f0, f_step,
+                        c, out, direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
                         end if whole else 0,
                     )  # fmt: skip
                 if whole and not direct:

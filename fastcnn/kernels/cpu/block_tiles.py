@@ -6,8 +6,8 @@ finished as in microkernel.py, whose terms these are. A[m, k] is a[m*line + k] i
 `line` a constant, so that all rows are reached from one pointer, else a[k*rows + m]: either is what
 a matrix of weights holds, so that a panel of it is copied and never turned. B is packed, so that no
 vector is put together of two, and two things are fetched into the caches meanwhile: C's tile
-`c_ahead` elements further on, where the next product stores, and a tile of the source, rows
-`f_step` apart, of which a later block of B is copied.
+`c_ahead` elements further on, where the next product stores, and rows `f_step` apart of what is
+copied later: of the source, for the next block of B, or of the weights, for the next panels of A.
 """
 
 from __future__ import annotations
@@ -59,22 +59,23 @@ def emit_block_product(emit, unit, rows, depth, pointers, steps, by_rows, accumu
 
 def _block_product(rows_of):
     def typer(
-        typingctx, depth, a, a0, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0,
-        c_step, c_ahead, accumulate, ends, e0, finish,
+        typingctx, depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far,
+        direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
     ):  # fmt: skip
-        if not moves(a, b, source, c_near, c_far, ends):
+        if not moves(a, b, source, w, c_near, c_far, ends):
             return None
 
         def codegen(context, builder, signature, arguments):
             emit, unit = emitter(context, builder, a.dtype), known_unit()
             (
-                depth, av, a0, by_rows, bv, b0, sv, f0, f_step, near, far, direct, c0, c_step,
-                c_ahead, accumulate, ev, e0, finish,
+                depth, av, a0, by_rows, bv, b0, sv, wv, of_w, f0, f_step, near, far, direct, c0,
+                c_step, c_ahead, accumulate, ev, e0, finish,
             ) = arguments  # fmt: skip
+            fetched = builder.select(of_w, emit.data(w, wv), emit.data(source, sv))
             in_c = builder.select(direct, emit.data(c_far, far), emit.data(c_near, near))
             pointers = (
                 emit.at(emit.data(a, av), a0), emit.at(emit.data(b, bv), b0),
-                emit.at(emit.data(source, sv), f0), emit.at(in_c, c0),
+                emit.at(fetched, f0), emit.at(in_c, c0),
                 emit.at(emit.data(ends, ev), e0),
             )  # fmt: skip
             emit_block_product(
@@ -85,15 +86,15 @@ def _block_product(rows_of):
 
         i, yes = types.intp, types.boolean
         signature = types.void(
-            i, a, i, yes, b, i, source, i, i, c_near, c_far, yes, i, i, i, yes, ends, i, i
+            i, a, i, yes, b, i, source, w, yes, i, i, c_near, c_far, yes, i, i, i, yes, ends, i, i
         )
         return signature, codegen
 
     return intrinsic(typer)
 
 
-# `product(depth, a, a0, by_rows, b, b0, source, f0, f_step, c_near, c_far, direct, c0, c_step,
-# c_ahead, accumulate, ends, e0, finish)`
+# `product(depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
+# c_step, c_ahead, accumulate, ends, e0, finish)`; what is fetched is of w, or else of the source.
 tall_block: Any = _block_product(lambda unit: unit.rows)
 short_block: Any = _block_product(lambda unit: unit.short_rows)
 

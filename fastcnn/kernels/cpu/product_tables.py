@@ -29,7 +29,10 @@ FEW_TASKS, TASKS = 8, 32
 # Channels of a chunk at the least, where there are as many: they share the mask of a row.
 LEAST_CHANNELS = 16
 # A product of a single tap (block_product.py): bytes of a block of B, which stays in L2.
-BLOCK_BYTES = 384 * 1024
+BLOCK_BYTES = 460 * 1024
+# Bytes of the panels of A that are copied together, where rows follow each other in w: eight of 512
+# channels. Where w's rows are a multiple of 4 KB apart, a panel of each falls on one set of L1, and
+# took 14 cycles of this machine a row; 5 with four panels, 2.6 with eight.
 PANELS_BYTES = 236 * 1024
 # Panels of a task at the least, where tasks are few.
 LEAST_PANELS = 8
@@ -54,7 +57,7 @@ _FIELDS = (
     "out_channels", "dense", "aligned", "paired", "together", "clear",
     # where B is found (planes.py)
     "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end", "tile",
-    "line", "some",
+    "line", "a_panels", "a_step",
     # elements of scratch memory: a panel of A, planes, a packed tile of B, C; pieces
     "a", "laid", "b", "c", "pieces",
 )  # fmt: skip
@@ -303,13 +306,12 @@ def tabulate(
         numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
         of_b = some_channels * some_positions * columns
         of_c = block * int(panels[:some_panels, 2].sum())
-    of_a, together = 0, 1
+    a_panels = a_step = 0
     if in_blocks:
-        of_a = unit.rows * line(unit, itemsize)
-        if steps[0] == 1:
-            of_panel = unit.rows * some_channels + lanes
-            together = even(some_panels, max(1, PANELS_BYTES // (of_panel * itemsize)))
-            of_a = together * of_panel
+        a_panels, a_step = 1, unit.rows * line(unit, itemsize)
+        if steps[1] != 1:
+            a_step = unit.rows * some_channels + lanes
+            a_panels = even(some_panels, max(1, PANELS_BYTES // (a_step * itemsize)))
     laid = some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0
     numbers |= {
         "tasks": 0 if pairs and not pairs.together else groups * panel_blocks * spans,
@@ -323,7 +325,8 @@ def tabulate(
         "out_channels": out[0], "dense": dense, "aligned": aligned,
         "paired": pairs is not None, "together": pairs.together if pairs else 1,
         "clear": pairs.clear if pairs else 0, "laid": laid,
-        "line": line(unit, itemsize), "a": of_a, "some": together, "b": laid + of_b, "c": of_c,
+        "line": line(unit, itemsize), "a": a_panels * a_step, "a_panels": a_panels, "a_step": a_step,
+        "b": laid + of_b, "c": of_c,
         "pieces": most_pieces(block, lanes),
     }  # fmt: skip
     return Part(taps, offsets, corners, source, out, numbers)
