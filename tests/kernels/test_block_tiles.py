@@ -93,7 +93,8 @@ def test_product_is_the_contract(dtype, tall, by_rows, accumulate, depth, finish
         near, far = (other, c) if direct else (c, other)
         multiplying(
             tall, depth, a, offset, by_rows, b, offset, other, b, accumulate, direct << 40,
-            direct << 20, near, far, direct, offset, c_step, direct << 40, accumulate, ends, offset, finish,
+            direct << 20, near, far, direct, offset, c_step, direct << 40, accumulate, ends, offset,
+            finish,
         )  # fmt: skip
         np.testing.assert_array_equal(inside, expected)
         assert np.isnan(c[untouched]).all()

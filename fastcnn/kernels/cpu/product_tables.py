@@ -28,12 +28,13 @@ FEWEST_ROWS = 256
 FEW_TASKS, TASKS = 8, 32
 # Channels of a chunk at the least, where there are as many: they share the mask of a row.
 LEAST_CHANNELS = 16
-# A product of a single tap (block_product.py): bytes of a block of B, which stays in L2.
-BLOCK_BYTES = 460 * 1024
-# Bytes of the panels of A that are copied together, where rows follow each other in w: eight of 512
-# channels. Where w's rows are a multiple of 4 KB apart, a panel of each falls on one set of L1, and
-# took 14 cycles of this machine a row; 5 with four panels, 2.6 with eight.
-PANELS_BYTES = 236 * 1024
+# A product of a single tap (block_product.py): bytes of a block of B, which stays in L2; beside its
+# sums, where there are several chunks of channels.
+BLOCK_BYTES = {False: 460 * 1024, True: 384 * 1024}
+# Bytes of the panels of A that are copied together, where rows follow each other in w: four of 512
+# channels. Where w's rows are a multiple of 4 KB apart, a panel of each falls on one set of L1: 14
+# cycles of this machine a row, 4.5 with four panels. Eight took 3 to 6 % more of the whole product.
+PANELS_BYTES = 118 * 1024
 # Panels of a task at the least, where tasks are few.
 LEAST_PANELS = 8
 # What copying a tile of B takes, in panels multiplied by it: straight from the source, and put
@@ -273,9 +274,9 @@ def tabulate(
     tiles = blocks_of(places, columns)
     if in_blocks:
         straight = not taps.any() and source[1:] == (*grid[1:], 1, 1)
-        most = max(1, BLOCK_BYTES // (some_channels * columns * itemsize))
+        most = BLOCK_BYTES[channels > some_channels] // (some_channels * columns * itemsize)
         some_tiles, some_panels, some_blocks = shares(
-            tiles, min(TILES, most), len(panels), groups, blocks_of(padded, ROWS), straight
+            tiles, max(1, min(TILES, most)), len(panels), groups, blocks_of(padded, ROWS), straight
         )
         block = columns * some_tiles
         span = block * some_blocks
@@ -325,9 +326,8 @@ def tabulate(
         "out_channels": out[0], "dense": dense, "aligned": aligned,
         "paired": pairs is not None, "together": pairs.together if pairs else 1,
         "clear": pairs.clear if pairs else 0, "laid": laid,
-        "line": line(unit, itemsize), "a": a_panels * a_step, "a_panels": a_panels, "a_step": a_step,
-        "b": laid + of_b, "c": of_c,
-        "pieces": most_pieces(block, lanes),
+        "line": line(unit, itemsize), "a_panels": a_panels, "a_step": a_step,
+        "a": a_panels * a_step, "b": laid + of_b, "c": of_c, "pieces": most_pieces(block, lanes),
     }  # fmt: skip
     return Part(taps, offsets, corners, source, out, numbers)
 
