@@ -30,6 +30,8 @@ CASES = [
     ConvCase(3, 1100, 7, 7, 230, 1, 1, 1, 0, 1, 1),
     ConvCase(2, 1040, 8, 20, 61, 1, 1, 1, 0, 1, 1),
     ConvCase(2, 30, 15, 70, 62, 1, 1, 2, 0, 1, 2),
+    # its gradient in several chunks, panels of which several are copied together, and one is short
+    ConvCase(2, 130, 7, 9, 1100, 1, 1, 1, 0, 1, 1),
     # the last tile would end beyond x; rows that a tile straddles
     ConvCase(3, 5, 9, 23, 14, 1, 1, 1, 0, 1, 1),
     ConvCase(2, 6, 11, 40, 22, 4, 3, 1, 0, (1, 2), 2),
