@@ -10,7 +10,7 @@
 In the image a tile of B is a line or two of every plane, kilobytes apart, each on a page of its
 own and rarely aligned; every panel would read it so anew. Copied once it is read in order. With
 panels outside, a panel's rows of the result are written in long runs, tile after tile. What the
-next block copies is fetched while the first panel is multiplied, and the weights that are copied
+next block copies is fetched while the first panels are multiplied, and the weights that are copied
 next in the last products before.
 """
 
@@ -104,6 +104,13 @@ def multiply_block(
                 if p == first and joined:
                     image, pixel = divmod(next_pixel + tile * columns, plane)
                     f0 = (image * sizes[0] + base + next_channel) * size + pixel
+                    f_step = size
+                elif not joined and p - first < sizes[3] * sizes[4]:
+                    # as many lines as a tile's pixels lie apart, some for each panel
+                    image, pixel = divmod(next_pixel + tile * columns, plane)
+                    i, j = divmod(pixel, s.grid_w)
+                    f0 = (image * sizes[0] + base + next_channel) * size
+                    f0 += i * sizes[3] * sizes[2] + j * sizes[4] + (p - first) * columns
                     f_step = size
                 else:
                     # The weights copied next, in the last products before: of the task's first
