@@ -111,6 +111,8 @@ class KernelCache(FunctionCache):
     py_func : callable
     warn : callable
         Told why entries cannot be kept, once it turns out that they cannot.
+    entry : bool
+        Whether it is the function as Python calls it, which other compiled code lacks.
 
     Raises
     ------
@@ -120,13 +122,16 @@ class KernelCache(FunctionCache):
 
     _cache_file: Any
 
-    def __init__(self, py_func: Callable[..., Any], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, py_func: Callable[..., Any], warn: Callable[[str], None], entry: bool = False
+    ) -> None:
         try:
             super().__init__(py_func)
         except RuntimeError as error:  # "cannot cache function …: no locator available for file …"
             raise RuntimeError("no folder for the cache is writable") from error
         self._warn = warn
         name = f"{Path(py_func.__code__.co_filename).stem}.{py_func.__qualname__}"
+        name += ".entry" if entry else ""
         source = (self._impl.locator.get_source_stamp(), source_digest())
         self._cache_file = _Entries(
             Path(self._cache_path), name.translate({ord("<"): None, ord(">"): None}),

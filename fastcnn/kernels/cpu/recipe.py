@@ -26,7 +26,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu import threads
-from fastcnn.kernels.cpu.jit import config, kernel
+from fastcnn.kernels.cpu.jit import config, entry
 from fastcnn.kernels.cpu.replay import call_entry, encode, entry_of
 
 # Arrays of a call, inputs and outputs: dy, mask, passes and dx of a pooling, x, w, b and y.
@@ -56,7 +56,7 @@ def _address_typer(typingctx, array):
 _address: Any = intrinsic(_address_typer)
 
 
-@kernel
+@entry
 def _perform(layout, poison, a, b, c, d):
     """Run a recipe, laid out as `Recipe` says, on these arrays; returns its answer.
 

@@ -29,7 +29,7 @@ from numba.extending import intrinsic, register_model
 
 from fastcnn.kernels.cpu import threads
 from fastcnn.kernels.cpu.calls import address_of
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.jit import entry, kernel
 
 _WORD = 8
 
@@ -128,7 +128,7 @@ def _call_entry_typer(typingctx, entry, block, address, tasks):
 call_entry: Any = intrinsic(_call_entry_typer)
 
 
-@kernel
+@entry
 def _run_rows(rows):
     """rows[i] = (entry, block, chunk, tasks): the launches in order."""
     failures = 0

@@ -28,7 +28,7 @@ from numba.np.ufunc import parallel as numba_parallel
 
 from fastcnn.kernels.cpu.atomics import APART, look, swap
 from fastcnn.kernels.cpu.calls import address_of, call_at, call_chunk, call_shell
-from fastcnn.kernels.cpu.jit import config, kernel, shell
+from fastcnn.kernels.cpu.jit import config, entry, kernel, shell
 
 # A launch costs 4 to 20 us on the machines measured; work below this many FLOPs (or bytes, for
 # work that only moves memory) is done sooner by the calling thread alone.
@@ -142,7 +142,7 @@ def _shell(caller, place, address, tasks, threads):
     return failures
 
 
-@kernel
+@entry
 def _run(address, tasks, args, shell, threads):
     """All tasks: by the shell at address `shell`, or by the calling thread alone if that is 0."""
     if shell:
