@@ -101,9 +101,8 @@ def _out_of_reach(compile_: Callable[..., Any], signature: Any) -> Any:
 
 
 def _compile(py_func: Callable[..., Any], entry: bool = False, **options: Any) -> Any:
-    fixed: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-    wrappers = {"no_cpython_wrapper": not entry, "no_cfunc_wrapper": True}
-    dispatcher = numba.njit(**fixed, **wrappers, **options)(py_func)
+    options |= {"no_cpython_wrapper": not entry, "no_cfunc_wrapper": True}
+    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False, **options)(py_func)
     if config.DISABLE_JIT:
         return dispatcher
     if not entry:
