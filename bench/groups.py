@@ -1,7 +1,7 @@
-"""The table of docs/performance.md from a full run: python bench/groups.py bench/results/full.json
+"""The tables of docs/performance.md from a full run: python bench/groups.py bench/results/full.json
 
 Geometric mean and worst of the time of the best peer over ours, by kind of work and number of
-threads.
+threads; then the same beside the targets.
 """
 
 from __future__ import annotations
@@ -33,6 +33,21 @@ KINDS: tuple[tuple[str, Callable[[str, Conv2dGeometry], bool]], ...] = (
     ("larger kernels", lambda suite, g: True),
 )
 Ratios = dict[int, list[float]]  # by the number of threads
+_VGG, _OTHERS = KINDS[4][0], ("other 3x3 stride 1", "larger kernels", "grouped, dilated")
+# What was aimed at: kinds of convolutions, operations, geometric mean, worst.
+TARGETS: tuple[tuple[tuple[str, ...], tuple[str, ...], float, float], ...] = (
+    ((_VGG,), ("forward", "dx"), 2.5, 1.5),
+    ((_VGG,), ("dw",), 3.0, 1.7),
+    (("1x1 and strided",), ("forward",), 1.1, 1.0),
+    (("1x1 and strided",), ("dx", "dw"), 1.3, 1.0),
+    (_OTHERS, ("forward",), 1.25, 1.0),
+    (_OTHERS, ("dx", "dw"), 1.7, 1.0),
+    (("first layers and small images",), ("forward",), 1.8, 1.2),
+    (("first layers and small images",), ("dx", "dw"), 3.0, 1.2),
+    (("depthwise",), ("forward", "dx"), 1.2, 1.0),
+    (("depthwise",), ("dw",), 3.0, 1.0),
+    (tuple(name for name, _ in KINDS), ("forward", "dx", "dw"), 1.7, 1.0),
+)
 
 
 def kind_of(row: dict[str, Any]) -> str:
@@ -102,5 +117,26 @@ def lines(content: dict[str, Any]) -> Iterator[str]:
         yield f"{t} threads: {below} of {len(found)} convolutions below {1 - LEVEL:.2f}"
 
 
+def targets(content: dict[str, Any]) -> Iterator[str]:
+    """The table of what was aimed at, and what has been reached."""
+    ours = [r for r in content["rows"] if r["side"] == "auto" and r["status"] == "ok"]
+    convs = [(kind_of(r), r) for r in ours if r["operation"] in OPERATIONS]
+    threads = sorted({row["threads"] for row in ours})
+    heads = [f"{t} thread{'s' * (t > 1)} | worst" for t in threads]
+    yield "| work: target | problems | " + " | ".join(heads) + " |"
+    yield "|---|" + "---|" * (1 + 2 * len(threads))
+    for kinds, operations, mean, worst in TARGETS:
+        name = "all convolutions" if len(kinds) == len(KINDS) else ", ".join(kinds)
+        rows = [
+            r for kind, r in convs if kind in kinds and OPERATIONS[r["operation"]] in operations
+        ]
+        yield line(f"{name}, {', '.join(operations)}: {mean}, worst {worst}", rows)
+    pooling = _of(ours, "max_pool2d")
+    yield line("max pooling, both directions, against NCHW: 8, worst 1.0", pooling, ("torch",))
+    yield line("the same against channels_last: 1.4, worst 1.0", pooling, ("torch_cl",))
+    yield line("training steps: 5, worst 3", _of(ours, "train_step"))
+
+
 if __name__ == "__main__":
-    print("\n".join(lines(read(sys.argv[1]))))
+    full = read(sys.argv[1])
+    print("\n".join([*lines(full), "", *targets(full)]))
