@@ -1,7 +1,7 @@
 """The tables of docs/performance.md from a full run: python bench/groups.py bench/results/full.json
 
 Geometric mean and worst of the time of the best peer over ours, by kind of work and number of
-threads; then the same beside the targets.
+threads; then the same beside the targets, and what is slower than a peer.
 """
 
 from __future__ import annotations
@@ -137,6 +137,21 @@ def targets(content: dict[str, Any]) -> Iterator[str]:
     yield line("training steps: 5, worst 3", _of(ours, "train_step"))
 
 
+def slower(content: dict[str, Any]) -> Iterator[str]:
+    """What is slower than a peer, beyond noise: layers of each kind, with the number of threads."""
+    found: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        ratio = best(row) if row["side"] == "auto" and row["status"] == "ok" else None
+        if ratio is not None and ratio < 1 - LEVEL:
+            kind = row["operation"]
+            if kind in OPERATIONS:
+                kind = f"{kind_of(row)}, {OPERATIONS[kind]}"
+            layer = row["layer"].split(".", 1)[1]
+            found.setdefault(kind, []).append(f"{layer} {ratio:.2f} ({row['threads']})")
+    for kind, rows in found.items():
+        yield f"- {kind}: {', '.join(rows)}"
+
+
 if __name__ == "__main__":
     full = read(sys.argv[1])
-    print("\n".join([*lines(full), "", *targets(full)]))
+    print("\n".join([*lines(full), "", *targets(full), "", *slower(full)]))
