@@ -3,7 +3,9 @@
     slower    every time in the new interval is above every time in the old one, and the ratio of
               the medians is above 1 + LEVEL; and where peers took turns with it in both runs, it
               is slower beside most of them as well, by the intervals of those ratios; and where
-              a row's spread is marked as too wide, its fastest call is above the other's interval
+              a row's spread is marked as too wide, its fastest call is above the other's interval;
+              and the ratio is above what 19 of 20 of the peers' rows, whose code is the same, have
+              changed by, where there are as many
     faster    likewise
     noise     everything else
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import exp, fsum, log
+from math import ceil, exp, fsum, log
 from typing import Any
 
 from fastcnn.benchmark.results import typical_limits
@@ -126,6 +128,17 @@ def _judge(key: Key, old: Rows, new: Rows) -> str:
     return by_time
 
 
+# Rows of peers that say how far unchanged code drifts from run to run, at the least; their share.
+CONTROLS, SHARE = 20, 0.95
+
+
+def _drift(peers: list[float]) -> float:
+    """The factor, up or down, that nearly all of the peers' rows have changed by at the most."""
+    if len(peers) < CONTROLS:
+        return 1.0
+    return sorted(max(ratio, 1 / ratio) for ratio in peers)[ceil(SHARE * len(peers)) - 1]
+
+
 def _rows(content: dict[str, Any]) -> Rows:
     return {tuple(row[name] for name in _KEY): row for row in content["rows"]}
 
@@ -135,6 +148,12 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
     before, after = _rows(old), _rows(new)
     timed = [key for key in before if before[key]["status"] == "ok"]
     ours = [key for key in timed if before[key]["library"] == "fastcnn"]
+    peers = [
+        after[key]["median"] / before[key]["median"]
+        for key in timed
+        if before[key]["library"] != "fastcnn" and after.get(key, {}).get("status") == "ok"
+    ]
+    drift = _drift(peers)
     changes = []
     for key in ours:
         if key not in after:
@@ -143,16 +162,12 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
         label = f"{row['layer']} {row['label']} {row['side']} {row['threads']}T {row['dtype']}"
         if row["status"] == "ok":
             ratio = row["median"] / before[key]["median"]
-            changes.append(Change(label, ratio, _judge(key, before, after)))
+            drifted = max(ratio, 1 / ratio) <= drift
+            changes.append(Change(label, ratio, "noise" if drifted else _judge(key, before, after)))
         else:
             changes.append(Change(label, float("nan"), "wrong"))
     changes.sort(key=lambda c: (c.verdict != "wrong", -c.ratio if c.ratio == c.ratio else 0.0))
     mine = [key for key in after if after[key]["library"] == "fastcnn"]
-    peers = [
-        after[key]["median"] / before[key]["median"]
-        for key in timed
-        if before[key]["library"] != "fastcnn" and after.get(key, {}).get("status") == "ok"
-    ]
     return Comparison(
         changes,
         sum(key not in after for key in ours),
@@ -175,3 +190,5 @@ def _machines(old: dict[str, Any], new: dict[str, Any], peers: list[float]) -> I
         mean = exp(fsum(map(log, peers)) / len(peers))
         if abs(mean - 1) > LEVEL:
             yield f"the machine: peers took {mean:.2f} times as long as in the old run"
+    if _drift(peers) > 1 + LEVEL:
+        yield f"the machine: one in twenty of peers' rows changed by more than {_drift(peers):.2f}"

@@ -192,6 +192,20 @@ def test_a_noisy_row_differs_only_if_its_fastest_call_does(factor):
     assert {c.verdict for c in compare(old, new).changes} == {"noise"}
 
 
+@pytest.mark.parametrize(("drift", "verdict"), [(1.4, "noise"), (1.1, "slower")])
+def test_a_change_that_unchanged_code_shows_too_is_noise(drift, verdict):
+    old, new = made_up(), made_up(factor=1.2, seed=1)
+    peer = next(row for row in old["rows"] if row["library"] != "fastcnn")
+    for number in range(100):  # of other cases; half of them faster, half slower
+        other = {**peer, "problem": f"other {number}"}
+        change = drift if number % 2 else 1 / drift
+        old["rows"].append(other)
+        new["rows"].append({**other, "median": change * other["median"]})
+    found = compare(old, new)
+    assert {c.verdict for c in found.changes} == {verdict}
+    assert any(f"more than {drift}" in line for line in found.machine)
+
+
 def test_a_result_that_has_become_wrong_is_past_any_bound():
     old, new = made_up(), made_up()
     new["rows"][0] |= {"status": "wrong", "reason": "relative error 1"}
