@@ -16,8 +16,9 @@ import numpy as np
 
 from fastcnn.benchmark.machine import last_cache_bytes
 from fastcnn.kernels.cpu.jit import exact, kernel
-from fastcnn.kernels.cpu.simd import peak_tile, vector_unit
+from fastcnn.kernels.cpu.peak_tile import peak_tile
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.units import vector_unit
 
 # 256 steps of k: A and B of the tile take 47 KB on AVX-512, which is within the 48 KB L1 of the
 # machines that have it, and 23 KB on AVX2, within 32 KB.

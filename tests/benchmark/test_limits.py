@@ -5,8 +5,9 @@ import pytest
 
 from fastcnn.benchmark import machine, roofline
 from fastcnn.benchmark.rates import attainable
-from fastcnn.kernels.cpu.simd import peak_tile, vector_unit
+from fastcnn.kernels.cpu.peak_tile import peak_tile
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.units import vector_unit
 
 LIMITS = {"fma_gflops": 100.0, "copy_gbs": 10.0}
 
