@@ -17,8 +17,9 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.microkernel import chosen, emit_tile, emitter, fetching_lines, moves
-from fastcnn.kernels.cpu.simd import multiply_tile
+from fastcnn.kernels.cpu.flow import chosen
+from fastcnn.kernels.cpu.microkernel import emit_tile, fetching_lines
+from fastcnn.kernels.cpu.simd import emitter, flat_floats, multiply_tile
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
 
 # Bytes of a chunk of one row of A at the most: a panel of 14 rows takes 29 KB of a 48 KB L1.
@@ -62,7 +63,7 @@ def _block_product(rows_of):
         typingctx, depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far,
         direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
     ):  # fmt: skip
-        if not moves(a, b, source, w, c_near, c_far, ends):
+        if not flat_floats(a, b, source, w, c_near, c_far, ends):
             return None
 
         def codegen(context, builder, signature, arguments):
@@ -102,7 +103,7 @@ short_block: Any = _block_product(lambda unit: unit.short_rows)
 def _copy_typer(typingctx, count, source, s0, s_step, target, t0):
     """`copy_tile(count, source, s0, s_step, target, t0)`: `count` rows of a tile of B, `s_step`
     apart in the source, to target[t0 …], one behind the other."""
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -156,7 +157,7 @@ def _panels_typer(typingctx, depth, panels, source, s0, s_step, target, t0, t_st
 
     Reads and writes nothing else.
     """
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):

@@ -51,7 +51,8 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import Emitter, llvm_type, multiply_runs, prefetch_line
+from fastcnn.kernels.cpu.flow import chosen
+from fastcnn.kernels.cpu.simd import emitter, flat_floats, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 
 # Numbers of which B's runs have one set for each vector.
@@ -60,36 +61,6 @@ RUN = 5
 IN_ORDER = tuple(int.from_bytes(range(i, i + 8), "little") for i in (0, 8))
 # Bytes that are fetched into a cache together.
 LINE_BYTES = 64
-
-
-def emitter(context, builder, dtype):
-    unit = known_unit()
-    return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
-
-
-def moves(*arrays):
-    """Whether these can be the arrays of an operation here."""
-    kinds = {a.dtype for a in arrays if isinstance(a, types.Array) and a.layout == "C"}
-    all_arrays = all(isinstance(a, types.Array) for a in arrays)
-    return all_arrays and len(kinds) == 1 and kinds <= {types.float32, types.float64}
-
-
-def chosen(builder, condition, then, otherwise):
-    """Vectors of `then()` if the condition holds, else of `otherwise()`."""
-    with builder.if_else(condition) as (is_so, is_not):
-        with is_so:
-            values = then()
-            after_then = builder.block
-        with is_not:
-            others = otherwise()
-            after_else = builder.block
-    merged = []
-    for value, other in zip(values, others, strict=True):
-        phi = builder.phi(value.type)
-        phi.add_incoming(value, after_then)
-        phi.add_incoming(other, after_else)
-        merged.append(phi)
-    return merged
 
 
 def _choosing(emit, run, by_number):
@@ -197,7 +168,7 @@ def _product(rows_of):
         typingctx, rounds, depth, a, a0, b_near, b_far, far, b0, offsets, o0, runs, r0, step, ahead,
         c_near, c_far, direct, c0, c_step, accumulate, ends, e0, finish,
     ):  # fmt: skip
-        if not moves(a, b_near, b_far, c_near, c_far, ends):
+        if not flat_floats(a, b_near, b_far, c_near, c_far, ends):
             return None
 
         def codegen(context, builder, signature, arguments):
@@ -257,7 +228,7 @@ def _pick_typer(typingctx, rounds, depth, b_near, b_far, far, b0, offsets, o0, r
     `pick(rounds, depth, b_near, b_far, far, b0, offsets, o0, runs, r0, step, t0)`, in the product's
     terms: b_near[t0 + (o*depth + k)*COLUMNS + j] = B[o, k, j].
     """
-    if not moves(b_near, b_far):
+    if not flat_floats(b_near, b_far):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -299,7 +270,7 @@ def _take(stride):
     """
 
     def typer(typingctx, count, source, s0, plane, step, target, t0, t_step, first, last, fresh):
-        if not moves(source, target):
+        if not flat_floats(source, target):
             return None
 
         def codegen(context, builder, signature, arguments):
@@ -350,7 +321,7 @@ def _take_both_typer(typingctx, count, source, s0, plane, ahead, target, even, o
     target[even + n*t_step] and the odd ones to that at target[odd + n*t_step], and zeros for the
     others. Reads no other element of source, but fetches what lies `ahead` of them.
     """
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -387,7 +358,7 @@ def _turn_typer(typingctx, rows, columns, source, s0, s_step, target, t0, places
     `lanes`: target[t0 + places[p0 + j] + m] = source[s0 + m*s_step + j] for m < rows, j < columns
     and places[p0 + j] >= 0. Writes nothing else, and reads nothing else but `lanes` places.
     """
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -426,7 +397,7 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
     first … last-1 of the vector at source[s0 + n*s_step] to target[t0 + n*plane + lane*stride].
     Reads and writes nothing else, but whole vectors for another stride than 1.
     """
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -473,7 +444,7 @@ def _put_pairs_typer(
     Reads whole vectors and writes nothing else; fetches the lines `ahead` elements behind what it
     writes into the cache, to be written.
     """
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -529,7 +500,7 @@ def emit_dots(emit, tile, vectors, sizes, pointers):
 
 
 def _dots_typer(typingctx, rounds, a, a0, a_jump, b, b0, b_jump, c, c0):
-    if not moves(a, b, c):
+    if not flat_floats(a, b, c):
         return None
 
     def codegen(context, builder, signature, arguments):

@@ -17,8 +17,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.microkernel import emitter, moves
-from fastcnn.kernels.cpu.simd import multiply_runs, prefetch_line
+from fastcnn.kernels.cpu.simd import emitter, flat_floats, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
 
 # Bytes of pixels of one row of A: a panel of 14 rows takes 12.5 KB of a 48 KB L1, and as many
@@ -66,7 +65,7 @@ def _sums(rows_of):
     def typer(
         typingctx, rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0
     ):  # fmt: skip
-        if not moves(a, b, c):
+        if not flat_floats(a, b, c):
             return None
 
         def codegen(context, builder, signature, arguments):
@@ -108,7 +107,7 @@ def _lay_rows_typer(typingctx, rows, n, source, s0, s_step, target, t0, t_step):
     source[s0 + m*s_step + j] for m < rows, j < n, both at least 1. Writes up to a vector beyond
     each row, reads nothing else, and fetches _ROWS_AHEAD rows into the cache before it reads them.
     """
-    if not moves(source, target):
+    if not flat_floats(source, target):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -146,7 +145,7 @@ def _lay_turned(stride):
     """
 
     def typer(typingctx, rows, source, s0, s_step, step, ahead, target, t0, first, last):
-        if not moves(source, target):
+        if not flat_floats(source, target):
             return None
 
         def codegen(context, builder, signature, arguments):

@@ -24,8 +24,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.microkernel import emitter, moves
-from fastcnn.kernels.cpu.simd import Emitter, prefetch_line
+from fastcnn.kernels.cpu.simd import Emitter, emitter, flat_floats, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 
 
@@ -113,7 +112,7 @@ def _row_dots(tile_of):
         typingctx, depth, a, a0, a_step, rows, b, b0, b_step, columns, f0, f1, c, c0, c_step,
         start, fresh,
     ):  # fmt: skip
-        if not moves(a, b, c, start):
+        if not flat_floats(a, b, c, start):
             return None
 
         def codegen(context, builder, signature, arguments):

@@ -1,18 +1,19 @@
 """Vector code by hand: a small emitter of LLVM IR.
 
-The only file that imports llvmlite. An @intrinsic made here must be a module global of the file
-that calls it: Numba does not find the cached form of one that a closure captured.
+The files whose intrinsics it writes need no llvmlite themselves. An @intrinsic must be a module
+global of the file that calls it: Numba does not find the cached form of one that a closure
+captured.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from fastcnn.kernels.cpu.flow import Flow
 from fastcnn.kernels.cpu.units import known_unit
 
 _INT = ir.IntType(64)
@@ -24,7 +25,7 @@ def llvm_type(element):
     return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
 
-class Emitter:
+class Emitter(Flow):
     """Writes vector operations at a builder's position.
 
     Parameters
@@ -45,20 +46,38 @@ class Emitter:
         self.element, self.lanes = element, lanes
         self.vector = ir.VectorType(element, lanes)
 
-    def data(self, array_type, array):
-        """Pointer to the first element of an array argument."""
-        return self.context.make_array(array_type)(self.context, self.builder, value=array).data
+    def widened(self):
+        """An emitter of as many lanes in float64."""
+        return Emitter(self.context, self.builder, ir.DoubleType(), self.lanes)
+
+    @property
+    def element_bytes(self):
+        return 4 if isinstance(self.element, ir.FloatType) else 8
+
+    def _call(self, name, result, arguments):
+        """Call LLVM's intrinsic of this name for vectors of this length."""
+        kind = "f32" if self.element_bytes == 4 else "f64"
+        signature = ir.FunctionType(result, [argument.type for argument in arguments])
+        name = f"llvm.{name}".format(vector=f"v{self.lanes}{kind}", element=kind)
+        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
+        return self.builder.call(function, arguments)
+
+    # Whole numbers and pointers.
 
     def index(self, number):
         return ir.Constant(_INT, number)
 
+    def minimum(self, a, b):
+        """The smaller of two whole numbers."""
+        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
+
+    def data(self, array_type, array):
+        """Pointer to the first element of an array argument."""
+        return self.context.make_array(array_type)(self.context, self.builder, value=array).data
+
     def at(self, pointer, offset):
         """Pointer `offset` elements further on."""
         return self.builder.gep(pointer, [offset], source_etype=self.element)
-
-    def constant(self, number):
-        """A number in every lane."""
-        return ir.Constant(self.vector, [number] * self.lanes)
 
     def at_integer(self, pointer, offset):
         """Pointer `offset` int64 further on."""
@@ -68,8 +87,31 @@ class Emitter:
         """The int64 at a place behind a pointer."""
         return self.builder.load(self.at_integer(pointer, offset), typ=_INT)
 
+    # The same number in every lane.
+
+    def constant(self, number):
+        """A number in every lane."""
+        return ir.Constant(self.vector, [number] * self.lanes)
+
     def zero(self):
         return self.constant(0.0)
+
+    def splat(self, value):
+        """A number that is known at run time only, in every lane."""
+        return self._splat(value, self.vector)
+
+    def broadcast(self, pointer):
+        """The element at a pointer in every lane."""
+        value = self.builder.load(pointer, align=self.element_bytes, typ=self.element)
+        return self._splat(value, self.vector)
+
+    def _splat(self, value, kind):
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
+        everywhere = ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count)
+        return self.builder.shuffle_vector(first, undefined, everywhere)
+
+    # Vectors in memory, whole.
 
     def load(self, pointer):
         """The vector at a pointer aligned to its elements only."""
@@ -87,41 +129,26 @@ class Emitter:
         one = ir.Constant(ir.IntType(32), 1)
         stored.set_metadata("nontemporal", self.builder.module.add_metadata([one]))
 
-    @property
-    def element_bytes(self):
-        return 4 if isinstance(self.element, ir.FloatType) else 8
+    def load_part(self, pointer, lanes):
+        """A vector of fewer lanes."""
+        kind = ir.VectorType(self.element, lanes)
+        place = self.builder.bitcast(pointer, kind.as_pointer())
+        return self.builder.load(place, align=self.element_bytes, typ=kind)
 
-    def broadcast(self, pointer):
-        """The element at a pointer in every lane."""
-        value = self.builder.load(pointer, align=self.element_bytes, typ=self.element)
-        return self._splat(value, self.vector)
+    # Masks.
 
-    def _splat(self, value, kind):
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, value, ir.Constant(_LANE, 0))
-        everywhere = ir.Constant(ir.VectorType(_LANE, kind.count), [0] * kind.count)
-        return self.builder.shuffle_vector(first, undefined, everywhere)
-
-    def _call(self, name, result, arguments):
-        """Call LLVM's intrinsic of this name for vectors of this length."""
-        kind = "f32" if self.element_bytes == 4 else "f64"
-        signature = ir.FunctionType(result, [argument.type for argument in arguments])
-        name = f"llvm.{name}".format(vector=f"v{self.lanes}{kind}", element=kind)
-        function = cgutils.get_or_insert_function(self.builder.module, signature, name)
-        return self.builder.call(function, arguments)
-
-    def fma(self, a, b, c):
-        """a*b + c: in one rounding where the processor can, which elsewhere a library would do."""
-        name = "fma.{vector}" if self.fused else "fmuladd.{vector}"
-        return self._call(name, self.vector, [a, b, c])
-
-    def below(self, bound):
-        """Mask of the lanes 0 … bound-1."""
-        return self._compared(bound, "<")
+    def mask(self, bits):
+        """Mask of the lanes whose bit is set in an integer."""
+        narrow = self.builder.trunc(bits, ir.IntType(self.lanes))
+        return self.builder.bitcast(narrow, ir.VectorType(ir.IntType(1), self.lanes))
 
     def none(self):
         """Mask of no lane."""
         return ir.Constant(ir.VectorType(ir.IntType(1), self.lanes), [0] * self.lanes)
+
+    def below(self, bound):
+        """Mask of the lanes 0 … bound-1."""
+        return self._compared(bound, "<")
 
     def between(self, first, last):
         """Mask of the lanes first … last-1."""
@@ -134,11 +161,20 @@ class Emitter:
         ends = self.builder.shl(first, one), self.builder.sub(self.builder.shl(last, one), one)
         return self.between(*ends), self.between(*[self.builder.sub(end, lanes) for end in ends])
 
+    def part_between(self, first, bound, lanes):
+        """Mask of `lanes` lanes: those l for which 0 <= first + l < bound."""
+        kind = ir.VectorType(_LANE, lanes)
+        numbers = ir.Constant(kind, list(range(lanes)))
+        first, bound = (self._splat(self.builder.trunc(n, _LANE), kind) for n in (first, bound))
+        return self.builder.icmp_unsigned("<", self.builder.add(first, numbers), bound)
+
     def _compared(self, bound, sign):
         kind = ir.VectorType(_LANE, self.lanes)
         numbers = ir.Constant(kind, list(range(self.lanes)))
         bounds = self._splat(self.builder.trunc(bound, _LANE), kind)
         return self.builder.icmp_signed(sign, numbers, bounds)
+
+    # Memory under masks.
 
     def masked_load(self, pointer, mask, otherwise):
         """Lanes of the mask from memory, the others from `otherwise`; reads nothing else."""
@@ -151,15 +187,12 @@ class Emitter:
         arguments = [vector, pointer, ir.Constant(_LANE, self.element_bytes), mask]
         self._call("masked.store.{vector}.p0", ir.VoidType(), arguments)
 
-    def _every(self, pointer, step):
-        """Pointers to every `step`-th element."""
-        kind = ir.VectorType(_INT, self.lanes)
-        numbers = ir.Constant(kind, list(range(self.lanes)))
-        offsets = self.builder.mul(numbers, self._splat(step, kind))
-        base = self.builder.ptrtoint(pointer, _INT)
-        size = ir.Constant(kind, [self.element_bytes] * self.lanes)
-        places = self.builder.add(self._splat(base, kind), self.builder.mul(offsets, size))
-        return self.builder.inttoptr(places, ir.VectorType(ir.PointerType(), self.lanes))
+    def masked_part(self, pointer, mask):
+        """As `masked_load`, a vector of as many lanes as the mask has; zero in the others."""
+        kind = ir.VectorType(self.element, mask.type.count)
+        zero, align = ir.Constant(kind, [0.0] * kind.count), ir.Constant(_LANE, self.element_bytes)
+        name = f"masked.load.v{kind.count}{{element}}.p0"
+        return self._call(name, kind, [pointer, align, mask, zero])
 
     def gather(self, pointer, step, mask, otherwise):
         """As `masked_load`, lane i from element i*step."""
@@ -174,39 +207,34 @@ class Emitter:
         name = "masked.scatter.{vector}." + f"v{self.lanes}p0"
         self._call(name, ir.VoidType(), arguments)
 
-    def mask(self, bits):
-        """Mask of the lanes whose bit is set in an integer."""
-        narrow = self.builder.trunc(bits, ir.IntType(self.lanes))
-        return self.builder.bitcast(narrow, ir.VectorType(ir.IntType(1), self.lanes))
+    def _every(self, pointer, step):
+        """Pointers to every `step`-th element."""
+        kind = ir.VectorType(_INT, self.lanes)
+        numbers = ir.Constant(kind, list(range(self.lanes)))
+        offsets = self.builder.mul(numbers, self._splat(step, kind))
+        base = self.builder.ptrtoint(pointer, _INT)
+        size = ir.Constant(kind, [self.element_bytes] * self.lanes)
+        places = self.builder.add(self._splat(base, kind), self.builder.mul(offsets, size))
+        return self.builder.inttoptr(places, ir.VectorType(ir.PointerType(), self.lanes))
 
-    def splat(self, value):
-        """A number that is known at run time only, in every lane."""
-        return self._splat(value, self.vector)
+    # Arithmetic, lane by lane.
 
-    def pick(self, a, b, lanes):
-        """The named lanes of a (0 … n-1) and b (n … 2n-1); as many as there are names."""
-        names = ir.Constant(ir.VectorType(_LANE, len(lanes)), lanes)
-        return self.builder.shuffle_vector(a, b, names)
+    def add(self, a, b):
+        return self.builder.fadd(a, b)
 
-    def load_part(self, pointer, lanes):
-        """A vector of fewer lanes."""
-        kind = ir.VectorType(self.element, lanes)
-        place = self.builder.bitcast(pointer, kind.as_pointer())
-        return self.builder.load(place, align=self.element_bytes, typ=kind)
+    def fma(self, a, b, c):
+        """a*b + c: in one rounding where the processor can, which elsewhere a library would do."""
+        name = "fma.{vector}" if self.fused else "fmuladd.{vector}"
+        return self._call(name, self.vector, [a, b, c])
 
-    def part_between(self, first, bound, lanes):
-        """Mask of `lanes` lanes: those l for which 0 <= first + l < bound."""
-        kind = ir.VectorType(_LANE, lanes)
-        numbers = ir.Constant(kind, list(range(lanes)))
-        first, bound = (self._splat(self.builder.trunc(n, _LANE), kind) for n in (first, bound))
-        return self.builder.icmp_unsigned("<", self.builder.add(first, numbers), bound)
+    def rectified(self, vector):
+        """0 in the lanes that are below 0; NaN stays."""
+        negative = self.builder.fcmp_ordered("<", vector, self.zero())
+        return self.builder.select(negative, self.zero(), vector)
 
-    def masked_part(self, pointer, mask):
-        """As `masked_load`, a vector of as many lanes as the mask has; zero in the others."""
-        kind = ir.VectorType(self.element, mask.type.count)
-        zero, align = ir.Constant(kind, [0.0] * kind.count), ir.Constant(_LANE, self.element_bytes)
-        name = f"masked.load.v{kind.count}{{element}}.p0"
-        return self._call(name, kind, [pointer, align, mask, zero])
+    def at_least(self, vector, floor):
+        """In each lane the larger of the two; the vector's own where it is NaN or both are 0."""
+        return self.builder.select(self.builder.fcmp_ordered(">", floor, vector), floor, vector)
 
     def magnitude(self, vector):
         """The bits of |vector| as integers: ordered as the numbers are, infinity and NaN last."""
@@ -219,15 +247,49 @@ class Emitter:
         """Lane by lane the larger of integers."""
         return self.builder.select(self.builder.icmp_signed(">", a, b), a, b)
 
+    def widen(self, vector):
+        """The same numbers in float64."""
+        kind = ir.VectorType(ir.DoubleType(), self.lanes)
+        return vector if vector.type == kind else self.builder.fpext(vector, kind)
+
+    # Lanes that change places.
+
+    def pick(self, a, b, lanes):
+        """The named lanes of a (0 … n-1) and b (n … 2n-1); as many as there are names."""
+        names = ir.Constant(ir.VectorType(_LANE, len(lanes)), list(lanes))
+        return self.builder.shuffle_vector(a, b, names)
+
     def evens(self, low, high):
         """Lanes 0, 2, 4 … of two vectors in a row."""
-        picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(0, 2 * self.lanes, 2)))
-        return self.builder.shuffle_vector(low, high, picked)
+        return self.pick(low, high, range(0, 2 * self.lanes, 2))
 
     def odds(self, low, high):
         """Lanes 1, 3, 5 … of two vectors in a row."""
-        picked = ir.Constant(ir.VectorType(_LANE, self.lanes), list(range(1, 2 * self.lanes, 2)))
-        return self.builder.shuffle_vector(low, high, picked)
+        return self.pick(low, high, range(1, 2 * self.lanes, 2))
+
+    def interleaved(self, even, odd):
+        """Two vectors in a row whose even and odd lanes are these."""
+        pairs = [lane for i in range(self.lanes) for lane in (i, self.lanes + i)]
+        halves = (pairs[: self.lanes], pairs[self.lanes :])
+        return [self.pick(even, odd, half) for half in halves]
+
+    def transposed(self, vectors):
+        """The columns of a square of `lanes` vectors, its rows.
+
+        Exchanges one bit of a row's number for the same bit of the lane's at a time.
+        """
+        vectors, width = list(vectors), 1
+        while width < self.lanes:
+            bits = [lane & width for lane in range(self.lanes)]
+            low = [lane + (self.lanes - width if bit else 0) for lane, bit in enumerate(bits)]
+            high = [lane + (self.lanes if bit else width) for lane, bit in enumerate(bits)]
+            for i in range(self.lanes):
+                if not i & width:
+                    a, b = vectors[i], vectors[i + width]
+                    vectors[i] = self.pick(a, b, low)
+                    vectors[i + width] = self.pick(a, b, high)
+            width *= 2
+        return vectors
 
     def lane_numbers(self, words):
         """Numbers of lanes, for `picked`, from integers that hold a byte for each."""
@@ -247,31 +309,7 @@ class Emitter:
         function = cgutils.get_or_insert_function(self.builder.module, signature, name)
         return self.builder.call(function, [low, numbers, high])
 
-    def interleaved(self, even, odd):
-        """Two vectors in a row whose even and odd lanes are these."""
-        pairs = [lane for i in range(self.lanes) for lane in (i, self.lanes + i)]
-        halves = (pairs[: self.lanes], pairs[self.lanes :])
-        kind = ir.VectorType(_LANE, self.lanes)
-        return [self.builder.shuffle_vector(even, odd, ir.Constant(kind, h)) for h in halves]
-
-    def transposed(self, vectors):
-        """The columns of a square of `lanes` vectors, its rows.
-
-        Exchanges one bit of a row's number for the same bit of the lane's at a time.
-        """
-        pick, kind = self.builder.shuffle_vector, ir.VectorType(_LANE, self.lanes)
-        vectors, width = list(vectors), 1
-        while width < self.lanes:
-            bits = [lane & width for lane in range(self.lanes)]
-            low = [lane + (self.lanes - width if bit else 0) for lane, bit in enumerate(bits)]
-            high = [lane + (self.lanes if bit else width) for lane, bit in enumerate(bits)]
-            for i in range(self.lanes):
-                if not i & width:
-                    a, b = vectors[i], vectors[i + width]
-                    vectors[i] = pick(a, b, ir.Constant(kind, low))
-                    vectors[i + width] = pick(a, b, ir.Constant(kind, high))
-            width *= 2
-        return vectors
+    # Lanes added up.
 
     def sums(self, vectors):
         """A vector of the sums over the lanes of up to `lanes` vectors, in their order; the rest 0.
@@ -279,15 +317,13 @@ class Emitter:
         Neighbours become one vector by adding their halves, until one is left; the order of
         addition is the same for all.
         """
-        pick = self.builder.shuffle_vector
         vectors = [*vectors, *[self.zero()] * (self.lanes - len(vectors))]
         width = self.lanes // 2
         while width:
             low = [i for i in range(2 * self.lanes) if not i & width]
             high = [i + width for i in low]
-            lanes = [ir.Constant(ir.VectorType(_LANE, self.lanes), n) for n in (low, high)]
             pairs = zip(vectors[::2], vectors[1::2], strict=True)
-            vectors = [self.add(*[pick(a, b, n) for n in lanes]) for a, b in pairs]
+            vectors = [self.add(*[self.pick(a, b, n) for n in (low, high)]) for a, b in pairs]
             width //= 2
         return vectors[0]
 
@@ -296,100 +332,22 @@ class Emitter:
         lanes = self.lanes
         while lanes > 1:
             lanes //= 2
-            halves = [self.pick(vector, vector, list(range(h, h + lanes))) for h in (0, lanes)]
+            halves = [self.pick(vector, vector, range(h, h + lanes)) for h in (0, lanes)]
             vector = self.add(*halves)
         return self.builder.extract_element(vector, ir.Constant(_LANE, 0))
 
-    def widened(self):
-        """An emitter of as many lanes in float64."""
-        return Emitter(self.context, self.builder, ir.DoubleType(), self.lanes)
 
-    def widen(self, vector):
-        """The same numbers in float64."""
-        kind = ir.VectorType(ir.DoubleType(), self.lanes)
-        return vector if vector.type == kind else self.builder.fpext(vector, kind)
-
-    def add(self, a, b):
-        return self.builder.fadd(a, b)
-
-    def rectified(self, vector):
-        """0 in the lanes that are below 0; NaN stays."""
-        negative = self.builder.fcmp_ordered("<", vector, self.zero())
-        return self.builder.select(negative, self.zero(), vector)
-
-    def at_least(self, vector, floor):
-        """In each lane the larger of the two; the vector's own where it is NaN or both are 0."""
-        return self.builder.select(self.builder.fcmp_ordered(">", floor, vector), floor, vector)
-
-    def minimum(self, a, b):
-        """The smaller of two whole numbers."""
-        return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
-
-    @contextmanager
-    def where(self, condition, carried):
-        """What is done only if a condition holds, to values that are kept if it does not.
-
-        Yields a Branch: assign `next` before the block ends; afterwards it holds what came out.
-        """
-        builder, before = self.builder, self.builder.block
-        inside, done = (builder.append_basic_block(name) for name in ("inside", "outside"))
-        builder.cbranch(condition, inside, done)
-        builder.position_at_end(inside)
-        branch = Branch(carried)
-        yield branch
-        after = builder.block
-        builder.branch(done)
-        builder.position_at_end(done)
-        merged = []
-        for kept, new in zip(carried, branch.next, strict=True):
-            value = builder.phi(kept.type)
-            value.add_incoming(kept, before)
-            value.add_incoming(new, after)
-            merged.append(value)
-        branch.next = merged
-
-    @contextmanager
-    def loop(self, count, carried):
-        """A loop of `count` rounds, at least one, that carries values from round to round.
-
-        Yields a Loop: `number` and `values` are this round's; assign `next` before the block ends.
-        Afterwards `next` holds the last round's.
-        """
-        builder, before = self.builder, self.builder.block
-        body = builder.append_basic_block("round")
-        builder.branch(body)
-        builder.position_at_end(body)
-        number = builder.phi(_INT)
-        number.add_incoming(self.index(0), before)
-        values = []
-        for initial in carried:
-            value = builder.phi(initial.type)
-            value.add_incoming(initial, before)
-            values.append(value)
-        loop = Loop(number, values)
-        yield loop
-        after = builder.add(number, self.index(1))
-        number.add_incoming(after, builder.block)
-        for value, following in zip(values, loop.next, strict=True):
-            value.add_incoming(following, builder.block)
-        done = builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", after, count), body, done)
-        builder.position_at_end(done)
+def emitter(context, builder, dtype):
+    """An Emitter for arrays of a type, on this processor's vectors."""
+    unit = known_unit()
+    return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
 
 
-class Loop:
-    """A loop that is being written: see `Emitter.loop`."""
-
-    def __init__(self, number, values):
-        self.number, self.values = number, values
-        self.next = values
-
-
-class Branch:
-    """Something done on a condition: see `Emitter.where`."""
-
-    def __init__(self, carried):
-        self.next = carried
+def flat_floats(*arrays):
+    """Whether these types are those of contiguous arrays, all of float32 or all of float64."""
+    kinds = {a.dtype for a in arrays if isinstance(a, types.Array) and a.layout == "C"}
+    all_arrays = all(isinstance(a, types.Array) for a in arrays)
+    return all_arrays and len(kinds) == 1 and kinds <= {types.float32, types.float64}
 
 
 def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, each=None, a_row=1):

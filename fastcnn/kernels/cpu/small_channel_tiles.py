@@ -20,7 +20,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import Emitter, llvm_type
+from fastcnn.kernels.cpu.simd import emitter, flat_floats
 from fastcnn.kernels.cpu.units import known_unit
 
 # Rows and vectors of four tiles for each unit, as many accumulators as its registers hold beside
@@ -38,19 +38,10 @@ TILES = {
 PRODUCTS = {"AVX-512": (4, 6), "AVX2": (4, 2), "NEON": (6, 3), "generic": (3, 2)}
 
 
-def _emitter(context, builder, dtype):
-    unit = known_unit()
-    return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
-
-
 def _accepts(floats, offsets):
     """Whether these can be the arrays of an operation here."""
-    flat = (*floats, *offsets)
-    if not all(isinstance(a, types.Array) and a.layout == "C" for a in flat):
-        return False
-    kinds = {a.dtype for a in floats}
-    whole = all(a.dtype == types.int64 for a in offsets)
-    return whole and len(kinds) == 1 and kinds <= {types.float32, types.float64}
+    arrays = all(isinstance(a, types.Array) and a.layout == "C" for a in offsets)
+    return flat_floats(*floats) and arrays and all(a.dtype == types.int64 for a in offsets)
 
 
 def _number(emit, pointer, i):
@@ -137,7 +128,7 @@ def _tile(number):
             return None
 
         def codegen(context, builder, signature, arguments):
-            emit = _emitter(context, builder, x.dtype)
+            emit = emitter(context, builder, x.dtype)
             depth, av, a0, xv, x0, tv, vv, v0, yv, y0, plane, valid, count, *ends = arguments
             lowest, past = ends
             data = [
@@ -194,7 +185,7 @@ def _add_rows_typer(typingctx, depth, t, t0, offsets, n, y, y0, count):
         return None
 
     def codegen(context, builder, signature, arguments):
-        emit = _emitter(context, builder, t.dtype)
+        emit = emitter(context, builder, t.dtype)
         depth, tv, t0, ov, n, yv, y0, count = arguments
         source, target = emit.at(emit.data(t, tv), t0), emit.at(emit.data(y, yv), y0)
         table, lanes = emit.data(offsets, ov), emit.index(emit.lanes)
@@ -302,7 +293,7 @@ def _products_typer(
         return None
 
     def codegen(context, builder, signature, arguments):
-        emit = _emitter(context, builder, x.dtype)
+        emit = emitter(context, builder, x.dtype)
         rows, whole, rest, xv, x0, tv, t0, dyv, dy0, pv, k0, rv, cv, c0 = arguments
         shape = filters, columns = PRODUCTS[known_unit().name]
         source, factor = emit.at(emit.data(x, xv), x0), emit.at(emit.data(dy, dyv), dy0)

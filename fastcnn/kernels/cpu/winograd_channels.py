@@ -12,10 +12,9 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import prefetch_line
+from fastcnn.kernels.cpu.simd import emitter, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_product import emit_panel
-from fastcnn.kernels.cpu.winograd_tiles import emitter
 from fastcnn.kernels.cpu.winograd_transforms import Vectors, multiply, transforms
 
 # F(3 x 3, 4 x 4): a tile of dY is 4 x 4, and moves over 6 x 6 of X to the 3 x 3 of a filter.
