@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
-# Vectors that do not straddle cache lines: malloc's 16 bytes would let every second store do so.
-_LINE = 64
+# Bytes of a cache line. Where lines are longer, what fetches them line by line fetches some twice.
+# Blocks begin with one, for vectors that do not straddle lines: malloc's 16 bytes would let every
+# second store do so.
+LINE_BYTES = 64
 # A block may be so many times larger than what is asked for.
 _SLACK = 2
 
@@ -34,7 +36,7 @@ _IDLE = _references([np.empty(0)], 0)
 def _new(size: int) -> tuple[np.ndarray, int]:
     """A block, and where its first line begins."""
     block = np.empty(size, np.uint8)
-    return block, -block.ctypes.data % _LINE
+    return block, -block.ctypes.data % LINE_BYTES
 
 
 class Pool:
@@ -65,7 +67,7 @@ class Pool:
         size = prod(shape) * dtype.itemsize
         if size < self.least:
             return np.empty(shape, dtype)
-        size += _LINE
+        size += LINE_BYTES
         # Another thread in here, or one that was when this process was forked: do without.
         if size <= self.bound and self._lock.acquire(blocking=False):
             try:

@@ -27,6 +27,7 @@ from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
+from fastcnn.memory import LINE_BYTES
 
 # Cells of a kernel at the most: its code is unrolled over them.
 MOST_CELLS = 25
@@ -41,13 +42,12 @@ TASKS = 16
 # Elements that are added up in one lane of a weight gradient at the most: the error of a sum in
 # order grows with them.
 MOST_TERMS = 16384
-_LINE = 64  # bytes
 
 
 @kernel
 def _to_line(scratch):
     """The element of a scratch array with which a cache line begins."""
-    return -(scratch.ctypes.data // scratch.itemsize) % (_LINE // scratch.itemsize)
+    return -(scratch.ctypes.data // scratch.itemsize) % (LINE_BYTES // scratch.itemsize)
 
 
 @lru_cache(maxsize=64)
@@ -201,7 +201,7 @@ def _planes(g: Conv2dGeometry, itemsize: int, transposed: bool) -> _Work:
     some, blocks, spans = _shares(g, lanes)
     xs, ys = tall * pitch + lanes, grid[0] * rows.phases * out_pitch + lanes
     taps = _places((g.R, g.S), 0, 0, g.R, g.S, g.S * lanes, lanes)
-    scratch = xs + ys + (g.R * g.S + 1) * lanes + _LINE // itemsize
+    scratch = xs + ys + (g.R * g.S + 1) * lanes + LINE_BYTES // itemsize
     sizes = (g.N, g.K, some, source[0] * source[1], out[0] * out[1], *grid, pitch, out_pitch,
              spans, xs, ys, scratch)  # fmt: skip
     kernel_sizes = (g.R, g.S, sh, sw, dh, dw)
@@ -225,7 +225,7 @@ def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
     some, blocks, spans = _shares(g, lanes)
     spans = min(g.N, max(spans, blocks_of(g.N * g.P * g.Q, MOST_TERMS)))
     xs, dys = tall * pitch + lanes, g.P * g.Q * lanes + lanes
-    scratch = xs + dys + (g.R * g.S + 1) * lanes + _LINE // itemsize
+    scratch = xs + dys + (g.R * g.S + 1) * lanes + LINE_BYTES // itemsize
     sizes = (g.N, g.K, some, g.H * g.W, g.P, g.Q, pitch, spans, xs, dys, scratch)
     return _Work(
         _weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, across, lanes),

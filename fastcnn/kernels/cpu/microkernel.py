@@ -54,13 +54,12 @@ from numba.extending import intrinsic
 from fastcnn.kernels.cpu.flow import chosen
 from fastcnn.kernels.cpu.simd import emitter, flat_floats, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.memory import LINE_BYTES
 
 # Numbers of which B's runs have one set for each vector.
 RUN = 5
 # Bytes 0, 1, 2 …: the numbers of the lanes of a vector that is taken as it is.
 IN_ORDER = tuple(int.from_bytes(range(i, i + 8), "little") for i in (0, 8))
-# Bytes that are fetched into a cache together.
-LINE_BYTES = 64
 
 
 def _choosing(emit, run, by_number):

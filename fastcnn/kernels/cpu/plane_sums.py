@@ -14,9 +14,8 @@ from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.jit import in_place_of
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type, prefetch_line
+from fastcnn.memory import LINE_BYTES
 
-# Bytes; a machine with longer lines fetches some of them twice.
-CACHE_LINE = 64
 # Elements that are added at a time, on every machine: in float64 four registers of AVX-512, enough
 # chains of additions to read from L1 at its speed.
 LANES = 32
@@ -35,7 +34,7 @@ def emit_plane_sum(emit, dy, step, images, pixels):
     done = builder.mul(whole, emit.index(LANES))
     mask = emit.below(builder.sub(pixels, done))
     bytes_ = LANES * emit.element_bytes
-    ahead = [(AHEAD_BYTES + b) // emit.element_bytes for b in range(0, bytes_, CACHE_LINE)]
+    ahead = [(AHEAD_BYTES + b) // emit.element_bytes for b in range(0, bytes_, LINE_BYTES)]
 
     def fetch(place):
         for distance in ahead:

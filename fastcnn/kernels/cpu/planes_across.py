@@ -14,9 +14,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.plane_rows import begin, literals
-from fastcnn.kernels.cpu.plane_sums import CACHE_LINE
 from fastcnn.kernels.cpu.simd import prefetch_line
 from fastcnn.kernels.cpu.stencil import Stencil, axes_of, forward_axis
+from fastcnn.memory import LINE_BYTES
 
 # Bytes of the pieces of rows that are put together to vectors: what every unit moves at once, and
 # within which it shuffles fastest.
@@ -62,7 +62,7 @@ def _fetch(emit, plane, ahead, number, size):
     """
     builder, share = emit.builder, emit.lanes * size
     start = builder.add(ahead, builder.mul(number, emit.index(share)))
-    for line in range(0, share, CACHE_LINE // emit.element_bytes):
+    for line in range(0, share, LINE_BYTES // emit.element_bytes):
         place = emit.at(plane, builder.add(start, emit.index(line)))
         prefetch_line(builder, place, write=False)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.kernels.cpu.block_tiles import line, most_channels
-from fastcnn.kernels.cpu.microkernel import LINE_BYTES, cover
+from fastcnn.kernels.cpu.microkernel import cover
 from fastcnn.kernels.cpu.pixel_tiles import most_pieces
 from fastcnn.kernels.cpu.planes import IN_BLOCKS, IN_PLACE, IN_PLANES, PACKED
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
+from fastcnn.memory import LINE_BYTES
 
 # Taps of a chunk. A tile of B and a panel of A of 256 taps fit into a 48 KB L1 together; but each
 # chunk reads C again and writes it, beyond L2, which costs more than B and A out of L2: with 1024

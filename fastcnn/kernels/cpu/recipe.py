@@ -28,12 +28,13 @@ from numba.extending import intrinsic
 from fastcnn.kernels.cpu import threads
 from fastcnn.kernels.cpu.jit import config, entry
 from fastcnn.kernels.cpu.replay import call_entry, encode, entry_of
+from fastcnn.memory import LINE_BYTES
 
 # Arrays of a call, inputs and outputs: dy, mask, passes and dx of a pooling, x, w, b and y.
 MOST_ARRAYS = 4
 # Bytes of scratch memory of a call, which is allocated by every run.
 _MOST_SCRATCH = 64 << 10
-_WORD, _LINE = 8, 64
+_WORD = 8  # bytes
 # Words before the rows, words of a row, words of a hole, and base addresses before the blocks.
 _HEAD, _ROW, _HOLE, _BASES = 7, 4, 3, MOST_ARRAYS + 1
 # What a call returns, as a recipe's numbers: nothing, or the sum of an array of one of two types.
@@ -65,9 +66,9 @@ def _perform(layout, poison, a, b, c, d):
     rows, holes, words, scratch = layout[0], layout[1], layout[2], layout[3]
     own = np.empty(_BASES + words + scratch, np.int64)
     start = _address(own)
-    to_line = start + _WORD * (_BASES + words) + _LINE - 1
+    to_line = start + _WORD * (_BASES + words) + LINE_BYTES - 1
     own[0], own[1], own[2], own[3] = _address(a), _address(b), _address(c), _address(d)
-    own[4] = to_line - to_line % _LINE
+    own[4] = to_line - to_line % LINE_BYTES
     at_holes = _HEAD + _ROW * rows
     at_words = at_holes + _HOLE * holes
     for i in range(words):
@@ -110,7 +111,7 @@ class Recipe:
         answer: tuple[int, int, int],
         kept: list[Any],
     ) -> None:
-        room = (scratch + _LINE) // _WORD if scratch else 0
+        room = (scratch + LINE_BYTES) // _WORD if scratch else 0
         flat = [number for row in (*rows, *holes) for number in row]
         head = len(rows), len(holes), len(words), room, *answer
         layout = np.array([*head, *flat, *words], np.int64)
@@ -153,7 +154,7 @@ class _Scratch:
             root = root.base
         if id(root) not in self._starts:
             self._starts[id(root)] = self.size
-            self.size += -(-root.nbytes // _LINE) * _LINE
+            self.size += -(-root.nbytes // LINE_BYTES) * LINE_BYTES
         return self._starts[id(root)] + array.ctypes.data - root.ctypes.data
 
 

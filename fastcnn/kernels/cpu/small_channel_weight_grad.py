@@ -25,7 +25,6 @@ import numpy as np
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import inner, kernel
-from fastcnn.kernels.cpu.plane_sums import CACHE_LINE
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
 from fastcnn.kernels.cpu.small_channel import positions
 from fastcnn.kernels.cpu.small_channel_rows import (
@@ -47,6 +46,7 @@ from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, products
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.vectors import prefetch_to_read
+from fastcnn.memory import LINE_BYTES
 
 # Vectors of a unit: those of 4 filters take 16 KB, which the panels of taps read again and again;
 # adding up the lanes of a tile takes as long as 6 vectors. 24 and 128 were up to 15 % slower.
@@ -94,7 +94,7 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
     ds = scratch[-(scratch.ctypes.data // scratch.itemsize) % lanes :]
     c = np.zeros(g[20], x.dtype)
     filter_panels, tap_panels = (K + filters - 1) // filters, (T + some_taps - 1) // some_taps
-    line = CACHE_LINE // x.itemsize
+    line = LINE_BYTES // x.itemsize
     piece = line * max(FETCHED, (rows * Q - 1) // (tap_panels * line) + 1)
     for unit in range(part * span, min(units, (part + 1) * span)):
         batch, block = divmod(unit, blocks)

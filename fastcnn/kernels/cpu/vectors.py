@@ -20,9 +20,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 from fastcnn.kernels.cpu.simd import prefetch_line, vector_type
-
-# Bytes; a machine with longer lines prefetches some of them twice.
-_CACHE_LINE = 64
+from fastcnn.memory import LINE_BYTES
 
 
 class Vector(types.Type):
@@ -216,7 +214,7 @@ def _copy_row_typer(typingctx, a, i, b, j, n, lanes):
 
 def _prefetch_typer(write):
     def typer(typingctx, array, i, count):
-        per_line = _CACHE_LINE // (array.dtype.bitwidth // 8)
+        per_line = LINE_BYTES // (array.dtype.bitwidth // 8)
 
         def codegen(context, builder, signature, arguments):
             for k in range(0, count.literal_value, per_line):

@@ -16,11 +16,10 @@ from fastcnn.kernels.cpu.simd import emitter, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_product import emit_panel
 from fastcnn.kernels.cpu.winograd_transforms import Vectors, multiply, transforms
+from fastcnn.memory import LINE_BYTES
 
 # F(3 x 3, 4 x 4): a tile of dY is 4 x 4, and moves over 6 x 6 of X to the 3 x 3 of a filter.
 TILE, TAPS, POINTS = 4, 3, 6
-# Bytes of a cache line, where longer some are fetched twice.
-LINE = 64
 _MATRICES = transforms(TAPS, TILE)
 # Rows of G as whole numbers; what each was divided by is left to A^T, which meets sums over all
 # tiles where G meets each of them: no rounding of 1/3 in dY's tiles.
@@ -104,7 +103,8 @@ def emit_spread(emit, matrix, count, place, steps, pointers):
     with emit.loop(count, [*start, peak]) as loop:
         *values, peak = loop.values
         here = emit.at(target, builder.mul(loop.number, t_step))
-        line = emit.at(coming, builder.mul(loop.number, emit.index(LINE // emit.element_bytes)))
+        per_line = emit.index(LINE_BYTES // emit.element_bytes)
+        line = emit.at(coming, builder.mul(loop.number, per_line))
         for i in range(emit.lanes):
             prefetch_line(builder, emit.at(line, builder.mul(apart, emit.index(i))), False)
         first = builder.add(builder.mul(loop.number, emit.index(TILE)), emit.index(shared))
