@@ -19,7 +19,7 @@ from __future__ import annotations
 from fastcnn.kernels.cpu.block_tiles import copy_panels, copy_tile, short_block, tall_block
 from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import inner
-from fastcnn.kernels.cpu.microkernel import put
+from fastcnn.kernels.cpu.masked_moves import put
 from fastcnn.kernels.cpu.pixel_sums import lay_rows
 from fastcnn.kernels.cpu.pixel_tiles import add_bias, fill, store
 

@@ -27,14 +27,8 @@ import numpy as np
 
 from fastcnn.geometry import DenseGeometry
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import (
-    IN_ORDER,
-    padded,
-    put,
-    short_product,
-    tall_product,
-    turn,
-)
+from fastcnn.kernels.cpu.masked_moves import put, turn
+from fastcnn.kernels.cpu.microkernel import IN_ORDER, padded, short_product, tall_product
 from fastcnn.kernels.cpu.product_tables import FEW_TASKS, blocks_of, even, panels_of
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT

@@ -29,7 +29,8 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.jit import inner, kernel
-from fastcnn.kernels.cpu.microkernel import padded, put, turn
+from fastcnn.kernels.cpu.masked_moves import put, turn
+from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.pixel_sums import (
     lay_rows,
     lay_turned,

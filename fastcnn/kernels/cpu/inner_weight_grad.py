@@ -30,7 +30,7 @@ import numpy as np
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.gemm_weight_grad import refusal as refusal
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import dots
+from fastcnn.kernels.cpu.pixel_dots import dots
 from fastcnn.kernels.cpu.pixel_tiles import cut, fill, most_pieces
 from fastcnn.kernels.cpu.product_tables import blocks_of, chunk_of, even
 from fastcnn.kernels.cpu.sums import sum_rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import put, turn
+from fastcnn.kernels.cpu.masked_moves import put, turn
 from fastcnn.kernels.cpu.planes import IN_BLOCKS
 from fastcnn.kernels.cpu.product_tables import Product, blocks_of
 from fastcnn.kernels.cpu.threads import launch

@@ -9,7 +9,7 @@ leaves out the padding; the run begins a plane further on for each channel, unde
 from __future__ import annotations
 
 from fastcnn.kernels.cpu.jit import inner
-from fastcnn.kernels.cpu.microkernel import put, put_pairs, take_every, take_second, take_stepped
+from fastcnn.kernels.cpu.masked_moves import put, put_pairs, take_every, take_second, take_stepped
 
 
 @inner

@@ -15,14 +15,8 @@ that any tap reads for pixel 0, and rows likewise; the rows of several images fo
 from __future__ import annotations
 
 from fastcnn.kernels.cpu.jit import inner
-from fastcnn.kernels.cpu.microkernel import (
-    IN_ORDER,
-    RUN,
-    take_both,
-    take_every,
-    take_second,
-    take_stepped,
-)
+from fastcnn.kernels.cpu.masked_moves import take_both, take_every, take_second, take_stepped
+from fastcnn.kernels.cpu.microkernel import IN_ORDER, RUN
 
 # Where the tiles of a product find B: packed tap by tap (pixel_tiles.py), in the source itself, or
 # in planes; or in blocks, all tiles of one beside each other (block_product.py).

@@ -24,7 +24,7 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import take_every
+from fastcnn.kernels.cpu.masked_moves import take_every
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
 from fastcnn.kernels.cpu.small_channel import MOST_WEIGHTS
 from fastcnn.kernels.cpu.small_channel_panels import (

@@ -24,7 +24,7 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.microkernel import take_every, take_fourth, take_second, take_stepped
+from fastcnn.kernels.cpu.masked_moves import take_every, take_fourth, take_second, take_stepped
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.units import known_unit
 
