@@ -22,12 +22,10 @@ How they are divided depends on the geometry alone, and so do the bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
+from fastcnn.kernels.cpu.gemm_weight_tables import FIELDS, Tables, tabulate
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.masked_moves import put, turn
 from fastcnn.kernels.cpu.microkernel import padded
@@ -36,39 +34,14 @@ from fastcnn.kernels.cpu.pixel_sums import (
     lay_turned,
     lay_turned_second,
     lay_turned_stepped,
-    line,
-    most_pixels,
     short_sums,
     tall_sums,
 )
-from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
+from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.sums import sum_rows
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
-from fastcnn.kernels.cpu.units import known_unit, vector_unit
-
-# Filters of a task at the most: X is turned anew for each block of them, and a 1x1 kernel does
-# least with it. Half as many: 256x28x28 k3 s2 10.1 ms, not 9.7; 256->512 k1 s2 11.5, not 10.6.
-# Bytes of C, which stay in L2 with the task's A and X.
-ROWS, ROWS_OF_ONE = 256, 512
-C_BYTES = 320 * 1024
-# Tasks that keep a few threads evenly busy.
-FEW_TASKS = 8
-
-# What the kernel knows of a product: whole numbers by these names.
-_FIELDS = (
-    # sizes: rows and channels of a group, channels of the two sources, taps, the pixels' grid
-    "rows", "channels", "near_channels", "far_channels", "positions", "images", "grid_h", "grid_w",
-    # the turned source, and where its planes begin
-    "H", "W", "sh", "sw", "row", "col", "corners", "pitch", "extra_rows", "extra_cols", "plane",
-    # how it is cut: pixels of a block, blocks of a task; panels, vectors of channels, taps
-    "segment", "segments", "some_rows", "blocks", "span", "spans",
-    "some_panels", "vectors_of_channels", "some_channels", "some_positions",
-    "lanes", "vectors", "tall", "line", "flipped",
-    # elements of scratch memory
-    "a", "b", "c",
-)  # fmt: skip
-_SUMS = np.dtype([(name, np.int64) for name in _FIELDS])
+from fastcnn.kernels.cpu.units import vector_unit
 
 
 @inner
@@ -263,95 +236,6 @@ def _sums_chunk(task, near, far, taps, corners, panels, parts, table):
     _store(c, parts, part * (parts.shape[0] // s.spans), s, group, m0, m1, g0, g1, t0, t1, size)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Tables of a weight gradient; the arrays are what the kernel above takes by these names."""
-
-    taps: np.ndarray  # (positions, 2): offset in the planes; row offset in the source
-    corners: np.ndarray
-    panels: np.ndarray
-    table: np.ndarray
-    tasks: int
-    spans: int
-    flipped: bool
-    scratch: int  # bytes that a task allocates
-
-
-def _joined(g: Conv2dGeometry) -> bool:
-    """Whether pixels are what they read, so that an image's rows are one."""
-    return g.R * g.S == 1 and g.stride == (1, 1) and not any(g.padding)
-
-
-@lru_cache(maxsize=256)
-def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
-    unit = known_unit()
-    lanes, pixels = unit.lanes(itemsize), most_pixels(itemsize)
-    (dh, dw), (top, _, left, _), (sh, sw) = g.dilation, g.padding, g.stride
-    r, s = np.meshgrid(np.arange(g.R) * dh - top, np.arange(g.S) * dw - left, indexing="ij")
-    rows, cols = r.ravel(), s.ravel()
-    H, W, grid_h, grid_w = g.H, g.W, g.P, g.Q
-    if _joined(g):
-        H, W, grid_h, grid_w = 1, g.H * g.W, 1, g.P * g.Q
-    near, far = g.K // g.groups, g.C // g.groups
-    flipped = _joined(g) and near < far
-    if flipped:
-        near, far = far, near
-    row, col = int(rows.min()), int(cols.min())
-    (row_shift, a), (col_shift, b) = np.divmod(rows - row, sh), np.divmod(cols - col, sw)
-    corners, plane_of = np.unique(np.stack([a, b], axis=1), axis=0, return_inverse=True)
-    extra_rows, extra_cols = int(row_shift.max()), int(col_shift.max())
-    segment = even(grid_w, pixels)
-    some_rows = even(g.N * grid_h, max(1, pixels // segment))
-    several = min(g.N, 1 + blocks_of(some_rows - 1, grid_h))
-    pitch = segment + extra_cols
-    plane = (some_rows + several * extra_rows) * pitch * lanes
-    offsets = plane_of.reshape(-1) * plane + (row_shift * pitch + col_shift) * lanes
-
-    positions, vectors_of_channels = len(rows), blocks_of(far, lanes)
-    panels = panels_of(near, unit)
-    heights = panels[:, 2]
-    most_rows = ROWS if positions > 1 else ROWS_OF_ONE
-    some_panels = even(len(panels), max(1, most_rows // unit.rows))
-    of_rows = int(heights[:some_panels].sum())
-    most = max(unit.vectors, C_BYTES // (of_rows * unit.bytes))
-    some_positions = even(positions, most)
-    some_channels = even(vectors_of_channels, max(1, most // some_positions))
-    others = g.groups * blocks_of(len(panels), some_panels) * blocks_of(positions, some_positions)
-    of_channels = blocks_of(vectors_of_channels, some_channels)
-    if others % 2 and of_channels % 2 and others * of_channels > 1:  # 9 tasks are 5 on one of two
-        some_channels = even(vectors_of_channels, blocks_of(vectors_of_channels, of_channels + 1))
-    tasks = others * blocks_of(vectors_of_channels, some_channels)
-    segments = blocks_of(grid_w, segment)
-    blocks = segments * blocks_of(g.N * grid_h, some_rows)
-    span = blocks_of(blocks, blocks_of(FEW_TASKS, tasks))
-    spans = blocks_of(blocks, span)
-    whole = unit.vectors * blocks_of(some_channels * some_positions, unit.vectors)
-    numbers = {
-        "rows": near, "channels": far, "near_channels": g.groups * near,
-        "far_channels": g.groups * far, "positions": positions, "images": g.N,
-        "grid_h": grid_h, "grid_w": grid_w, "H": H, "W": W, "sh": sh, "sw": sw,
-        "row": row, "col": col, "corners": len(corners), "pitch": pitch,
-        "extra_rows": extra_rows, "extra_cols": extra_cols, "plane": plane,
-        "segment": segment, "segments": segments, "some_rows": some_rows, "blocks": blocks,
-        "span": span, "spans": spans, "some_panels": some_panels,
-        "vectors_of_channels": vectors_of_channels, "some_channels": some_channels,
-        "some_positions": some_positions, "lanes": lanes, "vectors": unit.vectors,
-        "tall": unit.rows, "line": line(unit, itemsize), "flipped": flipped,
-        "a": of_rows * line(unit, itemsize),
-        # turned squares are written whole: one more behind the last row
-        "b": some_channels * len(corners) * plane + lanes * lanes,
-        "c": whole * (of_rows | 1) * lanes,
-    }  # fmt: skip
-    table = np.zeros(1, _SUMS)
-    for name, number in numbers.items():
-        table[name] = number
-    scratch = (numbers["a"] + numbers["b"] + numbers["c"]) * itemsize
-    return _Sums(
-        np.stack([offsets, rows], axis=1), corners, panels, table, tasks * spans, spans, flipped,
-        scratch + 8 * (some_rows + 2 * whole),
-    )  # fmt: skip
-
-
 def conv2d_weight_grad(
     geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
 ) -> None:
@@ -359,7 +243,7 @@ def conv2d_weight_grad(
     if not dy.size:
         dw.fill(0)
         return
-    s = _sums(geometry, x.itemsize)
+    s = tabulate(geometry, x.itemsize)
     parts = np.empty((s.spans, dw.size), dw.dtype) if s.spans > 1 else dw.reshape(1, -1)
     near, far = (x, dy) if s.flipped else (dy, x)
     launch(
@@ -392,9 +276,9 @@ STORED = 11e9
 CALL = 4.7e-6
 
 
-def _work(s: _Sums) -> tuple[float, float, float, float]:
+def _work(s: Tables) -> tuple[float, float, float, float]:
     """FLOPs of whole tiles, elements of dY copied, of X turned, of dW and its parts stored."""
-    n = {name: int(number) for name, number in zip(_FIELDS, s.table[0].item(), strict=True)}
+    n = {name: int(number) for name, number in zip(FIELDS, s.table[0].item(), strict=True)}
     pixels, lanes = n["images"] * n["grid_h"] * n["grid_w"], n["lanes"]
     groups = n["near_channels"] // n["rows"]
     some_vectors = n["vectors"] * blocks_of(n["some_channels"] * n["some_positions"], n["vectors"])
@@ -415,7 +299,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     if not g.N:
         return CALL
     rates = TILE_FLOPS, COPIED, TURNED, STORED
-    work = zip(_work(_sums(g, itemsize)), rates, strict=True)
+    work = zip(_work(tabulate(g, itemsize)), rates, strict=True)
     return CALL + itemsize / 4 * sum(amount / rate for amount, rate in work)
 
 
@@ -424,4 +308,4 @@ def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:
 
     Parts of dW, where pixels are divided among tasks, are shared by all threads and not counted.
     """
-    return _sums(g, itemsize).scratch if g.N else 0
+    return tabulate(g, itemsize).scratch if g.N else 0
