@@ -6,7 +6,7 @@ import pytest
 import fastcnn
 from fastcnn import functional, reference
 from fastcnn.kernels import plans
-from fastcnn.kernels.cpu import gemm_weight_grad, winograd_weight_grad
+from fastcnn.kernels.cpu import gemm_weight_grad, winograd_weight_grad, winograd_weight_tables
 from fastcnn.kernels.cpu.replay import recording
 from fastcnn.kernels.cpu.units import vector_unit
 from fastcnn.verification.bounds import TRANSFORMED
@@ -49,10 +49,10 @@ dtypes = pytest.mark.parametrize("dtype", FLOATS)
 @pytest.fixture
 def blocking(request, monkeypatch):
     for name, value in request.param.items():
-        monkeypatch.setattr(winograd_weight_grad, name, value)
-    winograd_weight_grad._tables.cache_clear()
+        monkeypatch.setattr(winograd_weight_tables, name, value)
+    winograd_weight_tables.tabulate.cache_clear()
     yield
-    winograd_weight_grad._tables.cache_clear()
+    winograd_weight_tables.tabulate.cache_clear()
 
 
 def arrays(case, dtype, seed=1):
@@ -223,7 +223,7 @@ def test_shared_memory_is_bounded():
     for shape, filters in (((256, 64, 224, 224), 64), ((4, 4096, 28, 28), 4096)):
         g = geometry_of(ConvCase(*shape, filters, 3, 3, 1, 1, 1, 1))
         for itemsize in (4, 8):
-            assert winograd_weight_grad._tables(g, itemsize).shared < 19 * itemsize << 20
+            assert winograd_weight_tables.tabulate(g, itemsize).shared < 19 * itemsize << 20
 
 
 PROGRAM = """
