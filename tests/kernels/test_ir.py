@@ -56,9 +56,9 @@ LONG_SUMS = {
     "cpu.activation._softmax_columns",
     "cpu.activation._softmax_grad_rows",
     "cpu.activation._softmax_grad_columns",
-    "cpu.loss._losses_chunk",
-    "cpu.loss._images_chunk",
-    "cpu.loss._image_gradients_chunk",
+    "cpu.loss_elements.losses_chunk",
+    "cpu.loss_images.images_chunk",
+    "cpu.loss_images.image_gradients_chunk",
 }
 # Adds up what those left.
 ONLY_FLOAT64 = {"cpu.loss._total_chunk"}
@@ -81,10 +81,10 @@ HOT = {
     "cpu.activation._tanh_grad_chunk": "fmul",
     "cpu.activation._softmax_rows": "fmul",
     "cpu.activation._softmax_columns": "fmul",
-    "cpu.loss._losses_chunk": "fdiv",
-    "cpu.loss._gradients_chunk": "fdiv",
-    "cpu.loss._images_chunk": "fdiv",
-    "cpu.loss._image_gradients_chunk": "fmul",
+    "cpu.loss_elements.losses_chunk": "fdiv",
+    "cpu.loss_elements.gradients_chunk": "fdiv",
+    "cpu.loss_images.images_chunk": "fdiv",
+    "cpu.loss_images.image_gradients_chunk": "fmul",
     "cpu.update._sgd_chunk": "fmul",
     "cpu.update._momentum_chunk": "fmul",
     "cpu.update._adam_chunk": "fmul",
