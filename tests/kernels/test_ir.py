@@ -64,8 +64,8 @@ LONG_SUMS = {
 ONLY_FLOAT64 = {"cpu.loss._total_chunk"}
 # An instruction that the hot loop must have on vectors of float32.
 HOT = {
-    "cpu.portable._product_chunk": "fmul",
-    "cpu.portable._weight_grad_chunk": "fmul",
+    "cpu.column_products.product_chunk": "fmul",
+    "cpu.column_products.weight_grad_chunk": "fmul",
     "cpu.pool._max_chunk": "fcmp",
     "cpu.pool_tiles.max_tiles": "fcmp",
     "cpu.pool_tiles.max_tiles_grad": "fadd",
