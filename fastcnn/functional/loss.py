@@ -1,4 +1,4 @@
-"""Losses and their gradients: every check, allocation and dispatch of them.
+"""Losses and their gradients: allocation and dispatch of them (checks: loss_arguments.py).
 
 p are probabilities or outputs, z logits, y targets. Every loss takes `reduction`: "mean", "sum" or
 "none". The gradient is that of the reduced loss; for "none", of each loss with respect to its own
@@ -8,91 +8,23 @@ element or image, which is that of the sum.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import nan, prod
+from math import nan
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arrays import Array, canonical, either, empty, floats, given_back, type_name
+from fastcnn.arrays import Array, empty, given_back, type_name
+from fastcnn.functional.loss_arguments import (
+    Read,
+    bad_label,
+    check_reduction,
+    read_classes,
+    read_elements,
+    read_images,
+)
 from fastcnn.functional.repeated import perform, repeated
 from fastcnn.geometry import Extent
 from fastcnn.kernels.plans import plan
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(
-            f"{reduction!r} is not a valid value for reduction: must be 'mean', 'sum' or 'none'"
-        )
-
-
-def _reshape_advice(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    if prod(shape) != prod(wanted):
-        return ""
-    advice = f": use y.reshape({', '.join(map(str, wanted))})"
-    return f"{advice} or y[:, None]" if wanted == (*shape, 1) and len(shape) == 1 else advice
-
-
-def _pair(p: Any, y: Any, name: str) -> tuple[Array, Array]:
-    """Outputs and targets of one type and shape; nothing broadcasts."""
-    p = floats(p, name, ())
-    y = floats(y, "y", (), like=p)
-    if p.shape != y.shape:
-        raise ValueError(
-            f"{name} and y must have the same shape, but got {p.shape} against {y.shape}"
-            + _reshape_advice(y.shape, p.shape)
-        )
-    return p, y
-
-
-# Outputs and targets, the shape of their losses, and what the mean is over.
-_Read = tuple[Array, Array, tuple[int, ...], int]
-
-
-def _elements(p: Any, y: Any, name: str) -> _Read:
-    """Outputs and targets of one type and shape."""
-    p, y = _pair(p, y, name)
-    return p, y, p.shape, p.size
-
-
-def _images(p: Any, y: Any, name: str) -> _Read:
-    """Outputs and targets as `_elements`, with a batch axis in front."""
-    p, y = _pair(p, y, name)
-    if p.ndim == 0:
-        raise ValueError(f"{name} must have a batch axis, (N, ...), but got a single number")
-    return p, y, p.shape, len(p)
-
-
-def _classes(p: Any, y: Any, name: str) -> _Read:
-    """Scores (N, classes) and targets of the same shape, or labels as kernels take them."""
-    p = floats(p, name, (2,))
-    images, classes = p.shape
-    if classes == 0:
-        raise ValueError(f"{name} must have one class or more, but got shape {p.shape}")
-    labels = either(y, "y", p)
-    if labels.dtype.kind not in "iu":
-        return (*_pair(p, y, name), (images,), images)
-    if labels.shape != (images,):
-        raise ValueError(
-            f"integer labels y must have shape {(images,)} for {name} of shape {p.shape}, but got "
-            f"{labels.shape}; one-hot targets must be {p.dtype} like {name}"
-        )
-    if type(labels) is not np.ndarray:
-        return p, labels.one_hot(classes, p.dtype), (images,), images
-    return p, canonical(labels.astype(np.int64, copy=False)), (images,), images
-
-
-def _bad_label(given: Any, read: Any, classes: int) -> ValueError | None:
-    """The error for labels of which one is no class; as they were given, if that is an array."""
-    labels = given if type(given) is np.ndarray else read
-    if labels.dtype.kind not in "iu":
-        return None
-    bad = (labels < 0) | (labels >= classes)
-    if not bad.any():
-        return None
-    return ValueError(
-        f"labels must be in 0..{classes - 1}, but got {labels[bad][0]} (y[{bad.argmax()}])"
-    )
 
 
 def _loss(
@@ -100,7 +32,7 @@ def _loss(
     p: Any,
     y: Any,
     reduction: str,
-    read: Callable[[Any, Any, str], _Read],
+    read: Callable[[Any, Any, str], Read],
     name: str = "p",
 ) -> Any:
     """The losses of outputs and targets, which `read` checks, or their sum or mean."""
@@ -110,7 +42,7 @@ def _loss(
         losses, total = results
     else:
         p, y, shape, count = read(p, y, name)
-        _check_reduction(reduction)
+        check_reduction(reduction)
         if type(p) is not np.ndarray:
             return _loss_on_device(operation, p, y, reduction, shape, count)
         losses = np.empty(shape if reduction == "none" else 0, p.dtype)
@@ -119,8 +51,8 @@ def _loss(
         chosen = plan(operation, Extent(p.shape), type_name(p))
         divisor = count if reduction == "mean" else 1
         total = perform(chosen, (reduction,), (p, y), (losses,), count=divisor)
-    if total != total and read is _classes:
-        error = _bad_label(given, y, p.shape[1])
+    if total != total and read is read_classes:
+        error = bad_label(given, y, p.shape[1])
         if error is not None:
             raise error
     if reduction == "none":
@@ -149,7 +81,7 @@ def _gradient(
     p: Any,
     y: Any,
     reduction: str,
-    read: Callable[[Any, Any, str], _Read],
+    read: Callable[[Any, Any, str], Read],
     name: str = "p",
 ) -> Array:
     """The gradient of the reduced losses of outputs and targets, which `read` checks."""
@@ -159,13 +91,13 @@ def _gradient(
         dp, strays = results[0], results[1] if len(results) > 1 else None
     else:
         p, y, _, count = read(p, y, name)
-        _check_reduction(reduction)
+        check_reduction(reduction)
         dp = empty(p.shape, p.dtype, p)
         chosen = plan(operation, Extent(p.shape), type_name(p), device=p.device)
         divisor = count if reduction == "mean" else 1
         strays = perform(chosen, (reduction,), (p, y), (dp,), count=divisor)
     if strays:
-        error = _bad_label(given, y, p.shape[1])
+        error = bad_label(given, y, p.shape[1])
         assert error is not None
         raise error
     return given_back(dp)
@@ -194,7 +126,7 @@ def binary_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
     ValueError
         Different shapes (says how to reshape), or an unknown reduction.
     """
-    return _loss("binary_cross_entropy", p, y, reduction, _elements)
+    return _loss("binary_cross_entropy", p, y, reduction, read_elements)
 
 
 def binary_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -208,7 +140,7 @@ def binary_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
     -------
     ndarray, p's shape and type
     """
-    return _gradient("binary_cross_entropy_grad", p, y, reduction, _elements)
+    return _gradient("binary_cross_entropy_grad", p, y, reduction, read_elements)
 
 
 def binary_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") -> Any:
@@ -232,7 +164,7 @@ def binary_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") ->
     TypeError, ValueError
         As `binary_cross_entropy`.
     """
-    return _loss("binary_cross_entropy_with_logits", z, y, reduction, _elements, "z")
+    return _loss("binary_cross_entropy_with_logits", z, y, reduction, read_elements, "z")
 
 
 def binary_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:
@@ -246,7 +178,7 @@ def binary_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean
     -------
     ndarray, z's shape and type
     """
-    return _gradient("binary_cross_entropy_with_logits_grad", z, y, reduction, _elements, "z")
+    return _gradient("binary_cross_entropy_with_logits_grad", z, y, reduction, read_elements, "z")
 
 
 def categorical_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
@@ -273,7 +205,7 @@ def categorical_cross_entropy(p: Any, y: Any, reduction: str = "mean") -> Any:
     ValueError
         Shapes that do not fit, a label that is no class (names it), or an unknown reduction.
     """
-    return _loss("categorical_cross_entropy", p, y, reduction, _classes)
+    return _loss("categorical_cross_entropy", p, y, reduction, read_classes)
 
 
 def categorical_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -287,7 +219,7 @@ def categorical_cross_entropy_grad(p: Any, y: Any, reduction: str = "mean") -> A
     -------
     ndarray, p's shape and type
     """
-    return _gradient("categorical_cross_entropy_grad", p, y, reduction, _classes)
+    return _gradient("categorical_cross_entropy_grad", p, y, reduction, read_classes)
 
 
 def categorical_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean") -> Any:
@@ -312,7 +244,7 @@ def categorical_cross_entropy_with_logits(z: Any, y: Any, reduction: str = "mean
     TypeError, ValueError
         As `categorical_cross_entropy`.
     """
-    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, _classes, "z")
+    return _loss("categorical_cross_entropy_with_logits", z, y, reduction, read_classes, "z")
 
 
 def categorical_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = "mean") -> Array:
@@ -326,7 +258,9 @@ def categorical_cross_entropy_with_logits_grad(z: Any, y: Any, reduction: str = 
     -------
     ndarray, z's shape and type
     """
-    return _gradient("categorical_cross_entropy_with_logits_grad", z, y, reduction, _classes, "z")
+    return _gradient(
+        "categorical_cross_entropy_with_logits_grad", z, y, reduction, read_classes, "z"
+    )
 
 
 def half_squared_error(p: Any, y: Any, reduction: str = "mean") -> Any:
@@ -349,7 +283,7 @@ def half_squared_error(p: Any, y: Any, reduction: str = "mean") -> Any:
     TypeError, ValueError
         As `binary_cross_entropy`; ValueError too if there is no batch axis.
     """
-    return _loss("half_squared_error", p, y, reduction, _images)
+    return _loss("half_squared_error", p, y, reduction, read_images)
 
 
 def half_squared_error_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
@@ -361,4 +295,4 @@ def half_squared_error_grad(p: Any, y: Any, reduction: str = "mean") -> Array:
     -------
     ndarray, p's shape and type
     """
-    return _gradient("half_squared_error_grad", p, y, reduction, _images)
+    return _gradient("half_squared_error_grad", p, y, reduction, read_images)
