@@ -28,12 +28,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.benchmark.cases import Case
 from fastcnn.benchmark.settings import Settings
 from fastcnn.benchmark.statistics import interval, paired_ratio
 
 if TYPE_CHECKING:
-    from fastcnn.benchmark.runner import Side
+    from fastcnn.benchmark.turns import Contest, Side
 
 FORMAT, VERSION = "fastcnn benchmark", 1
 
@@ -66,15 +65,13 @@ def _status(facts: dict[str, Any]) -> tuple[str, str | None]:
     return "ok", None
 
 
-def row(
-    case: Case, threads: int, side: Side, ours: Side | None, settings: Settings
-) -> dict[str, Any]:
+def row(contest: Contest, side: Side, settings: Settings) -> dict[str, Any]:
     """One side's row; rates are filled in by `Results.to_dict`, which knows the limits."""
     status, reason = _status(side.facts)
-    facts = side.facts
+    facts, ours = side.facts, contest.ours
     found = {
-        **case.facts(),
-        "threads": threads,
+        **contest.case.facts(),
+        "threads": contest.threads,
         "library": side.library,
         "side": side.name,
         "status": status,

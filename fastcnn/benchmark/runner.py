@@ -5,8 +5,13 @@
         round after round:  ours  peer  peer  …  ours  peer  peer  …
         one process computes at a time; all others wait
 
-What has been measured so far is in `Run.results` at any moment: an interrupt loses the case it
-falls into, nothing else.
+`Settings.together` cases are prepared at once and have their rounds in turn, so that the rounds of
+one case are spread over the time of all: a busy neighbour of some seconds then is in some rounds of
+every case, where the median passes over it, not in all rounds of one. The price is memory, and that
+a peer whose process dies loses all of them.
+
+What has been measured so far is in `Run.results` at any moment: an interrupt loses a case that has
+not had three rounds, nothing else.
 """
 
 from __future__ import annotations
@@ -14,9 +19,10 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from fastcnn.benchmark import machine
 from fastcnn.benchmark import sides as registry
@@ -25,38 +31,12 @@ from fastcnn.benchmark.estimate import case_seconds, run_seconds
 from fastcnn.benchmark.processes import ProcessWorker, Worker, WorkerError
 from fastcnn.benchmark.results import Results, row
 from fastcnn.benchmark.settings import Settings
-from fastcnn.benchmark.statistics import interval
+from fastcnn.benchmark.turns import LEAST_ROUNDS, Contest, Side
 
 # (seconds done, seconds in all, what is being measured), by the estimate
 Progress = Callable[[float, float, str], None]
 # (library, threads, device, precision)
 MakeWorker = Callable[[str, int, str, str], Worker]
-
-# Above it, the spread is asked to come down to `Settings.spread`.
-_LONG = 1e-3
-_LEAST_ROUNDS = 3
-
-
-class Side:
-    """One side in one case: its timings, round by round."""
-
-    def __init__(self, library: str, name: str, worker: Worker) -> None:
-        self.library, self.name, self.worker = library, name, worker
-        self.facts: dict[str, Any] = {}
-        self.rounds: list[float] = []
-        self.fastest = float("inf")
-        self.spent = 0.0
-        self.running = True
-
-    @property
-    def ours(self) -> bool:
-        return self.library == "fastcnn"
-
-    def take_turn(self, seconds: float) -> None:
-        timings = self.worker.ask("measure", self.name, seconds)
-        self.rounds.append(interval(timings).median)
-        self.fastest = min(self.fastest, *timings)
-        self.spent += sum(timings)
 
 
 class Run:
@@ -88,7 +68,9 @@ class Run:
         self._make_worker = make_worker
         self._workers: dict[tuple[str, int], Worker] = {}
         self._began = time.monotonic()
-        self._case_ends = float("inf")
+        self._end_expected = 0.0
+        self._batch_time = 0.0, float("inf")  # when it began, and how much it may take
+        self._judged: Case | None = None
         self._limits_at: dict[int, float] = {}
         self.results = Results(settings.to_dict())
 
@@ -110,10 +92,10 @@ class Run:
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    @property
-    def _late(self) -> bool:
-        """Whether the deadline is over, and nothing is begun any more."""
-        return self.settings.deadline is not None and self.elapsed > self.settings.deadline
+    def _late(self, share: float) -> bool:
+        """Whether this share of the time for a batch is over."""
+        began, time_given = self._batch_time
+        return self.elapsed > began + share * time_given
 
     def _worker(self, library: str, threads: int) -> Worker:
         key = library, threads
@@ -131,41 +113,39 @@ class Run:
             fastcnn's own process died, or the judge's. A peer's death is a fact about the peer.
             On a GPU, where an error in one kernel ends all work of a process, ours is, too.
         """
-        results, estimates = self.results, [case_seconds(c, self.settings) for c in self.cases]
-        total, done = run_seconds(self.cases, self.settings), 0.0
-        self._tell(0, total, "starting the processes, measuring the machine")
+        results, settings = self.results, self.settings
+        units = [(case, threads) for case in self.cases for threads in settings.threads]
+        estimates = [case_seconds(c, replace(settings, threads=(t,))) for c, t in units]
+        done, self._end_expected = 0.0, run_seconds(self.cases, settings)
+        self._tell("starting the processes, measuring the machine")
         results.machine = machine.facts()
-        if self.settings.device == "cuda":
-            for library in ("fastcnn", *self.settings.peers):
-                results.machine |= self._worker(library, self.settings.threads[0]).ask("facts")
+        if settings.device == "cuda":
+            for library in ("fastcnn", *settings.peers):
+                results.machine |= self._worker(library, settings.threads[0]).ask("facts")
         self._measure_limits(force=True)
         began = self.elapsed
-        for case, estimate in zip(self.cases, estimates, strict=True):
-            if self._late:
-                results.left_out.append(f"{case.layer} {case.measured.label}")
-                continue
+        for first in range(0, len(units), settings.together):
+            batch = slice(first, first + settings.together)
+            share, rest = sum(estimates[batch]), sum(estimates[first:])
             # what is left, by the estimate times how wrong it has been so far
-            pace = (self.elapsed - began) / done if done > 5 else 1.0
-            left = pace * (sum(estimates) - done)
-            if self.settings.deadline is not None:
-                left = min(left, self.settings.deadline - self.elapsed)
-            if self.settings.deadline is not None:
+            left = rest * ((self.elapsed - began) / done if done > 5 else 1.0)
+            if settings.deadline is not None:
+                time_left = max(0.0, settings.deadline - self.elapsed)
                 # twice its share of the time that is left, so that one slow case cannot take all
-                share = estimate / max(sum(estimates) - done, estimate)
-                self._case_ends = self.elapsed + 2 * share * (self.settings.deadline - self.elapsed)
-            text = f"{case.layer} {case.measured.label}"
-            self._tell(self.elapsed, self.elapsed + left, text)
-            results.rows += self._case(case)
+                self._batch_time = self.elapsed, min(1.0, 2 * share / rest) * time_left
+                left = min(left, time_left)
+            self._end_expected = self.elapsed + left
+            self._measure(units[batch])
             results.seconds = self.elapsed
-            done += estimate
+            done += share
             self._measure_limits()
         self._measure_limits(force=True)
         results.seconds, results.finished = self.elapsed, True
         return results
 
-    def _tell(self, done: float, total: float, text: str) -> None:
+    def _tell(self, text: str) -> None:
         if self._progress is not None:
-            self._progress(done, total, text)
+            self._progress(self.elapsed, max(self._end_expected, self.elapsed), text)
 
     def _measure_limits(self, force: bool = False) -> None:
         for threads in self.settings.threads:
@@ -175,28 +155,47 @@ class Run:
                 self.results.limits.append(worker.ask("limits", self.elapsed))
                 self._limits_at[threads] = self.elapsed
 
-    def _case(self, case: Case) -> list[dict[str, Any]]:
-        file = str(Path(self._folder.name) / "expected.npz")
-        judge = self._worker("numpy", max(self.settings.threads))
-        judge.ask("judge", case, file)
-        return [r for threads in self.settings.threads for r in self._on(case, threads, file)]
-
-    def _on(self, case: Case, threads: int, file: str) -> list[dict[str, Any]]:
-        """One case on one number of threads."""
-        found = self._sides(case, threads)
+    def _measure(self, units: Sequence[tuple[Case, int]]) -> None:
+        """Some cases, each on a number of threads: prepared one by one, then all round by round."""
+        contests: list[Contest] = []
         try:
-            ready = [side for side in found if self._ready(side, file)]
-            self._take_turns(ready)
+            for case, threads in units:
+                text = f"{case.layer} {case.measured.label}"
+                # rounds are worth more than further cases once half of the time is over
+                if not self._late(0.5 if contests else 0.0):
+                    self._tell(text)
+                    contests.append(self._contest(case, threads))
+                elif text not in self.results.left_out:
+                    self.results.left_out.append(text)
+            self._play(contests)
         finally:
-            for library in dict.fromkeys(side.library for side in found):
-                self._let_go(library, threads)
-        ours = next((s for s in ready if s.name == "auto"), None)
-        return [row(case, threads, side, ours, self.settings) for side in found]
+            for contest in filter(lambda contest: contest.measured, contests):
+                for side in contest.sides:
+                    self.results.rows.append(row(contest, side, self.settings))
+            for worker in self._workers.values():
+                with suppress(WorkerError):  # whoever uses it next will find that it is dead
+                    worker.ask("end")
 
-    def _let_go(self, library: str, threads: int) -> None:
-        worker = self._workers.get((library, threads))
-        if worker is not None:
-            worker.ask("end")
+    def _contest(self, case: Case, threads: int) -> Contest:
+        """The sides of a case, checked against the judge's results."""
+        file = str(Path(self._folder.name) / "expected.npz")
+        if self._judged != case:
+            self._worker("numpy", max(self.settings.threads)).ask("judge", case, file)
+            self._judged = case
+        sides = self._sides(case, threads)
+        return Contest(case, threads, sides, [side for side in sides if self._ready(side, file)])
+
+    def _play(self, contests: list[Contest]) -> None:
+        """Round after round, until no contest asks for more or there is no time."""
+        for number in range(self.settings.most_rounds):
+            going = [contest for contest in contests if not contest.over(self.settings)]
+            if not going or (number >= LEAST_ROUNDS and self._late(1.0)):
+                return
+            if len(contests) > 1:
+                self._tell(f"round {number + 1} of {len(going)} cases")
+                self._measure_limits()
+            for contest in going:
+                contest.play(self.settings, self._turn)
 
     def _sides(self, case: Case, threads: int) -> list[Side]:
         found = []
@@ -205,7 +204,7 @@ class Run:
             names = worker.ask("begin", case)
             if library == "fastcnn" and not self.settings.implementations:
                 names = names[:1]
-            found += [Side(library, name, worker) for name in names]
+            found += [Side(case, library, name, worker) for name in names]
         return found
 
     def _ready(self, side: Side, file: str) -> bool:
@@ -227,23 +226,6 @@ class Run:
             return False
         return True
 
-    def _take_turns(self, sides: list[Side]) -> None:
-        settings = self.settings
-        ours = next((s for s in sides if s.name == "auto"), None)
-        for number in range(settings.most_rounds):
-            if number >= settings.rounds and not any(map(self._restless, sides)):
-                return
-            if number >= _LEAST_ROUNDS and self.elapsed > self._case_ends:
-                return
-            for side in sides:
-                if not side.running:
-                    continue
-                if not self._turn(side):
-                    continue
-                side.worker.settle(settings.pause)
-                if side is not ours and ours is not None and self._hopeless(side, ours):
-                    side.running = False
-
     def _turn(self, side: Side) -> bool:
         """One turn; False if a process broke down in it that may."""
         try:
@@ -260,7 +242,7 @@ class Run:
         return side.ours and self.settings.device != "cuda"
 
     def _broke(self, side: Side, error: WorkerError) -> None:
-        """A process raised or died: it is started anew for the next case."""
+        """A process raised or died: it is started anew for the cases that are prepared later."""
         side.facts["failed"] = str(error).strip().splitlines()[-1]
         side.rounds.clear()
         side.running = False
@@ -268,20 +250,6 @@ class Run:
             if known is side.worker:
                 known.close()
                 del self._workers[key]
-
-    def _restless(self, side: Side) -> bool:
-        """Whether more rounds may help: long enough to be asked for, and still too far apart."""
-        if not side.running:
-            return False
-        found = interval(side.rounds)
-        return found.median >= _LONG and found.spread > self.settings.spread
-
-    def _hopeless(self, side: Side, ours: Side) -> bool:
-        """Whether it has had its time and was more than twice as slow in every round."""
-        early = len(side.rounds) < _LEAST_ROUNDS or side.spent < self.settings.patience
-        if early or not ours.rounds:
-            return False
-        return all(p > 2 * o for o, p in zip(ours.rounds, side.rounds, strict=False))
 
 
 def measure(

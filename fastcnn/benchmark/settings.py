@@ -17,6 +17,9 @@ class Settings:
         Libraries beside fastcnn: keys of `sides.LIBRARIES`.
     implementations : bool
         Also measure what the selection lists have besides the automatic choice.
+    together : int
+        So many cases, each on a number of threads, are prepared at once and have every round one
+        after the other.
     rounds, most_rounds : int
         Every side gets so many rounds; then more, while a spread is above `spread`.
     seconds : float
@@ -42,6 +45,7 @@ class Settings:
     threads: tuple[int, ...] = (1,)
     peers: tuple[str, ...] = ()
     implementations: bool = True
+    together: int = 1
     rounds: int = 8
     most_rounds: int = 24
     seconds: float = 0.05
@@ -63,6 +67,7 @@ def quick(threads: tuple[int, ...], peers: tuple[str, ...]) -> Settings:
         threads,
         peers,
         implementations=False,
+        together=100,  # all of them
         most_rounds=16,
         seconds=0.02,
         patience=0.5,

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -49,8 +50,22 @@ def _forget_peak() -> bool:
     return True
 
 
+@dataclass
+class _Taken:
+    """A case that was taken up: its inputs, and the sides that were prepared."""
+
+    case: Case
+    names: list[str]
+    sets: list[Arrays]
+    prepared: dict[str, Prepared] = field(default_factory=dict)
+    typical: dict[str, float] = field(default_factory=dict)
+
+
 class Session:
     """One library's side of a benchmark: what a worker does, also usable within a process.
+
+    Several cases can be ready at once; `prepare` and what follows it are of the one that `begin`
+    was last called with.
 
     Parameters
     ----------
@@ -69,25 +84,21 @@ class Session:
         self.module: Any = sides.module(library, "cuda" if on_cuda else "cpu")
         # what modules of a GPU's sides take besides
         self._more = (precision,) if on_cuda else ()
-        self._case: Case | None = None
-        self._sets: list[Arrays] = []
-        self._prepared: dict[str, Prepared] = {}
-        self._typical: dict[str, float] = {}
+        self._taken: dict[Case, _Taken] = {}
+        self._now: _Taken | None = None
 
     def begin(self, case: Case) -> list[str]:
-        """Take up a case; returns the names of this library's sides in it."""
-        self.end()
-        self._case = case
-        names: list[str] = self.module.variants(case, *self._more)
-        if names:
-            self._sets = case.data()
-        return names
+        """Take up a case, or go back to it; returns the names of this library's sides in it."""
+        if case not in self._taken:
+            names: list[str] = self.module.variants(case, *self._more)
+            self._taken[case] = _Taken(case, names, case.data() if names else [])
+        self._now = self._taken[case]
+        return self._now.names
 
     def end(self) -> None:
-        """Let go of the case and its memory."""
-        self._case, self._sets = None, []
-        self._prepared.clear()
-        self._typical.clear()
+        """Let go of all cases and their memory."""
+        self._now = None
+        self._taken.clear()
         gc.collect()
 
     def judge(self, case: Case, file: str) -> None:
@@ -96,17 +107,17 @@ class Session:
 
     def prepare(self, side: str) -> dict[str, Any]:
         """Make a side ready; {"reason": …} if it cannot serve."""
-        assert self._case is not None
+        assert self._now is not None
+        case, sets = self._now.case, self._now.sets
         try:
-            more = self._more
-            prepared = self.module.prepare(side, self._case, self._sets, self.threads, *more)
+            prepared = self.module.prepare(side, case, sets, self.threads, *self._more)
             prepared.run(0)  # compiles; some libraries only find here that they cannot
         except Unsupported as error:
             return {"reason": str(error)}
         except Exception as error:  # a peer's failure is a fact about the peer
             text = str(error).strip().splitlines() or [""]
             return {"failed": f"{type(error).__name__}: {text[0]}"}
-        self._prepared[side] = prepared
+        self._now.prepared[side] = prepared
         return {"algorithm": prepared.algorithm, "workspace": prepared.workspace}
 
     def check(self, side: str, file: str) -> dict[str, Any]:
@@ -114,14 +125,14 @@ class Session:
 
         The second time finds caches and packed weights that outlive a change in place.
         """
-        assert self._case is not None
-        prepared, want = self._prepared[side], judging.load(Path(file))
+        assert self._now is not None
+        prepared, want = self._now.prepared[side], judging.load(Path(file))
         error = judging.error(prepared.answer(0), want)
-        if self._case.measured.weights:
+        if self._now.case.measured.weights:
             prepared.change()
             error = max(error, judging.error(prepared.answer(0), judging.negated(want)))
             prepared.change()
-        return judging.describe(self._case, error, self.precision)
+        return judging.describe(self._now.case, error, self.precision)
 
     def warm(self, side: str) -> dict[str, Any]:
         """Call a side until it is warm; peak memory is that of one warm call.
@@ -133,7 +144,8 @@ class Session:
             during it (since it began where the system cannot say), and "extra_bytes", by how much
             that is more than before: results and scratch memory that is not kept.
         """
-        prepared = self._prepared[side]
+        assert self._now is not None
+        prepared = self._now.prepared[side]
         prepared.run(1)
         gc.collect()
         before = _status("VmRSS")
@@ -143,7 +155,7 @@ class Session:
         seconds = time.perf_counter() - start
         peak = _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         del result
-        self._typical[side] = seconds
+        self._now.typical[side] = seconds
         extra = max(0, peak - before) if fresh and before else None
         return {"seconds": seconds, "peak_rss_bytes": peak, "extra_bytes": extra}
 
@@ -154,15 +166,16 @@ class Session:
         is short against the time given is called once before, because another process has had
         the core, its caches and its clock.
         """
-        prepared, spent = self._prepared[side], 0.0
+        assert self._now is not None
+        prepared, spent = self._now.prepared[side], 0.0
         timings: list[float] = []
-        if self._typical[side] < seconds / 4:
+        if self._now.typical[side] < seconds / 4:
             prepared.run(0)
         enabled = gc.isenabled()
         gc.disable()
         try:
             while not timings or (spent < seconds and len(timings) < _MOST_CALLS):
-                number = len(timings) % len(self._sets)
+                number = len(timings) % len(self._now.sets)
                 start = time.perf_counter()
                 elapsed = (prepared.seconds or self._clocked(prepared.run))(number)
                 timings.append(elapsed)
@@ -174,7 +187,7 @@ class Session:
         finally:
             if enabled:
                 gc.enable()
-        self._typical[side] = median(timings)
+        self._now.typical[side] = median(timings)
         return timings
 
     @staticmethod

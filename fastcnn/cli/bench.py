@@ -83,6 +83,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     cores_for(max(threads))  # more threads than cores are refused before anything starts
     settings = quick(threads, chosen) if arguments.quick else Settings(threads, chosen)
     settings = replace(settings, device=arguments.device, precision=arguments.precision)
+    if arguments.device == "cuda":
+        settings = replace(settings, together=1)  # an error in one kernel ends its process
     if arguments.chosen_only:
         settings = replace(settings, implementations=False)
     return settings if arguments.turn is None else replace(settings, seconds=arguments.turn)

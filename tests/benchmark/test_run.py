@@ -1,6 +1,8 @@
 """The runner: who takes turns when, who is refused, and what a slower kernel is called."""
 
 import json
+from contextlib import suppress
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -96,11 +98,16 @@ def test_weights_that_are_kept_from_an_earlier_call_are_found_out(offer, run_her
 class Recorder:
     """A worker with made-up timings that notes who was asked for what."""
 
+    cases: ClassVar = []  # of all turns
+    interrupt = 0  # the turn in which Ctrl-C is pressed
+
     def __init__(self, log, library, seconds, broken=False):
         self.log, self.library, self.seconds, self.broken = log, library, seconds, broken
+        self.case = None
 
     def ask(self, method, *arguments):
         if method == "begin":
+            self.case = arguments[0]
             return ["auto"] if self.library == "fastcnn" else [self.library]
         if method == "limits":
             return {"threads": 1, "at": 0.0, **LIMITS}
@@ -108,6 +115,9 @@ class Recorder:
             if self.broken:
                 raise WorkerError(f"{self.library}, measure:\nMemoryError: none left")
             self.log.append(self.library)
+            self.cases.append(str(self.case.problem))
+            if len(self.cases) == self.interrupt:
+                raise KeyboardInterrupt
             return [self.seconds]
         facts = {"prepare": {}, "check": {"right": True, "error": 0.0, "allowed": 1e-5}}
         return facts.get(method, {"seconds": self.seconds})
@@ -119,23 +129,64 @@ class Recorder:
         self.log.append(f"{self.library} closed")
 
 
-def recorded(peers, seconds, broken=(), **settings):
+def recorded(peers, seconds, broken=(), problems=("n1c1h6k1r3",), threads=(1,), **settings):
     log = []
-    wanted = cases([], ["forward"], [find("n1c1h6k1r3")])
-    chosen = Settings((1,), peers, pause=0.0, **settings)
+    Recorder.cases.clear()
+    wanted = cases([], ["forward"], [find(problem) for problem in problems])
+    chosen = Settings(threads, peers, pause=0.0, **settings)
 
     def make(library, threads, device, precision):
         return Recorder(log, library, seconds.get(library, 1.0), library in broken)
 
-    with runner.Run(wanted, chosen, make_worker=make) as run:
-        found = run.execute()
-    return log, found
+    with runner.Run(wanted, chosen, make_worker=make) as run, suppress(KeyboardInterrupt):
+        run.execute()
+    return log, run.results
 
 
 def test_sides_take_strict_turns():
     log, _ = recorded(("torch", "ort"), {})
     turns = [name for name in log if "closed" not in name]
     assert turns == ["fastcnn", "torch", "ort"] * 8
+
+
+THREE = ("n1c1h6k1r3", "n1c1h7k1r3", "n1c1h8k1r3")
+
+
+@pytest.mark.parametrize("threads", [(1,), (1, 2)])
+def test_cases_that_are_measured_together_have_every_round_in_turn(threads):
+    log, found = recorded(("torch",), {}, problems=THREE, threads=threads, together=100)
+    assert [name for name in log if "closed" not in name] == ["fastcnn", "torch"] * 24 * len(
+        threads
+    )
+    one_round = [problem for problem in THREE for _ in ("fastcnn", "torch") * len(threads)]
+    assert Recorder.cases == one_round * 8
+    rows = found.to_dict()["rows"]
+    assert len(rows) == 3 * 2 * len(threads)
+    assert {len(row["rounds"]) for row in rows} == {8}
+
+
+def test_cases_that_are_measured_apart_have_one_after_the_other():
+    recorded(("torch",), {}, problems=THREE)
+    assert Recorder.cases == [problem for problem in THREE for _ in range(16)]
+
+
+@pytest.mark.parametrize(
+    ("together", "turn", "kept"), [(1, 17, 1), (1, 23, 2), (100, 12, 0), (100, 19, 3), (100, 24, 3)]
+)
+def test_an_interrupt_keeps_what_has_had_three_rounds(monkeypatch, together, turn, kept):
+    monkeypatch.setattr(Recorder, "interrupt", turn)
+    _, found = recorded(("torch",), {}, problems=THREE, together=together)
+    content = found.to_dict()
+    assert not content["finished"]
+    assert {row["problem"] for row in content["rows"]} == set(THREE[:kept])
+    assert all(len(row["rounds"]) >= 3 for row in content["rows"])
+
+
+def test_a_peer_that_dies_leaves_what_is_measured_together_to_the_others():
+    _, found = recorded(("torch", "ort"), {}, ("torch",), problems=THREE, together=100)
+    status = {(row["side"], row["problem"]): row["status"] for row in found.to_dict()["rows"]}
+    assert {status["torch", problem] for problem in THREE} == {"failed"}
+    assert {status[side, problem] for side in ("auto", "ort") for problem in THREE} == {"ok"}
 
 
 def test_every_process_is_closed_at_the_end():

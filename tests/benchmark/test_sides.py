@@ -91,6 +91,7 @@ def test_timings_come_back_and_memory_is_looked_at(worker):
 
 
 def test_an_error_in_a_worker_comes_back_with_its_traceback(worker):
+    worker.ask("begin", cases([], ["forward"], [find("n1c3h9k8r3")])[0])
     with pytest.raises(WorkerError, match="KeyError"):
         worker.ask("warm", "nobody")
 
