@@ -162,7 +162,7 @@ class Run:
             for case, threads in units:
                 text = f"{case.layer} {case.measured.label}"
                 # rounds are worth more than further cases once half of the time is over
-                if not self._late(0.5 if contests else 0.0):
+                if not self._late(0.5 if contests else 1.0):
                     self._tell(text)
                     contests.append(self._contest(case, threads))
                 elif text not in self.results.left_out:

@@ -165,6 +165,13 @@ def test_cases_that_are_measured_together_have_every_round_in_turn(threads):
     assert {len(row["rounds"]) for row in rows} == {8}
 
 
+@pytest.mark.parametrize("together", [1, 100])
+def test_a_deadline_that_is_far_leaves_nothing_out(together):
+    _, found = recorded(("torch",), {}, problems=THREE, together=together, deadline=1000.0)
+    assert not found.left_out
+    assert len(found.rows) == 6
+
+
 def test_cases_that_are_measured_apart_have_one_after_the_other():
     recorded(("torch",), {}, problems=THREE)
     assert Recorder.cases == [problem for problem in THREE for _ in range(16)]
