@@ -3,9 +3,7 @@
     slower    every time in the new interval is above every time in the old one, and the ratio of
               the medians is above 1 + LEVEL; and where peers took turns with it in both runs, it
               is slower beside most of them as well, by the intervals of those ratios; and where
-              a row's spread is marked as too wide, its fastest call is above the other's interval;
-              and the ratio is above what 19 of 20 of the peers' rows, whose code is the same, have
-              changed by, where there are as many
+              a row's spread is marked as too wide, its fastest call is above the other's interval
     faster    likewise
     noise     everything else
 
@@ -17,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, exp, fsum, log
+from math import exp, fsum, log
 from typing import Any
 
 from fastcnn.benchmark.results import typical_limits
@@ -102,20 +100,27 @@ def verdict(old: Interval, new: Interval) -> str:
 
 
 def _seen_beside(key: Key, old: Rows, new: Rows) -> list[str]:
-    """The verdict of each peer that took turns with a row in both runs.
+    """The verdict of each peer that took turns with a row in both runs, to the last round.
 
-    Its paired ratios are peer/ours: ours is slower where they have become smaller.
+    Those that were far behind have stopped early: their few rounds say little. Paired ratios are
+    peer/ours: ours is slower where they have become smaller.
     """
     found = []
     for peer in old:
         if peer[:_CASE] != key[:_CASE] or peer[_CASE] == "fastcnn":
             continue
-        if old[peer]["status"] == "ok" and new.get(peer, {}).get("status") == "ok":
+        if all(_to_the_end(key, peer, rows) for rows in (old, new)):
             before, after = (
                 paired_ratio(rows[key]["rounds"], rows[peer]["rounds"]) for rows in (old, new)
             )
             found.append(verdict(_interval(after.to_dict()), _interval(before.to_dict())))
     return found
+
+
+def _to_the_end(key: Key, peer: Key, rows: Rows) -> bool:
+    """Whether a peer had as many rounds as we."""
+    found = rows.get(peer, {})
+    return found.get("status") == "ok" and len(found["rounds"]) >= len(rows[key]["rounds"])
 
 
 def _judge(key: Key, old: Rows, new: Rows) -> str:
@@ -128,17 +133,6 @@ def _judge(key: Key, old: Rows, new: Rows) -> str:
     return by_time
 
 
-# Rows of peers that say how far unchanged code drifts from run to run, at the least; their share.
-CONTROLS, SHARE = 20, 0.95
-
-
-def _drift(peers: list[float]) -> float:
-    """The factor, up or down, that nearly all of the peers' rows have changed by at the most."""
-    if len(peers) < CONTROLS:
-        return 1.0
-    return sorted(max(ratio, 1 / ratio) for ratio in peers)[ceil(SHARE * len(peers)) - 1]
-
-
 def _rows(content: dict[str, Any]) -> Rows:
     return {tuple(row[name] for name in _KEY): row for row in content["rows"]}
 
@@ -148,12 +142,6 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
     before, after = _rows(old), _rows(new)
     timed = [key for key in before if before[key]["status"] == "ok"]
     ours = [key for key in timed if before[key]["library"] == "fastcnn"]
-    peers = [
-        after[key]["median"] / before[key]["median"]
-        for key in timed
-        if before[key]["library"] != "fastcnn" and after.get(key, {}).get("status") == "ok"
-    ]
-    drift = _drift(peers)
     changes = []
     for key in ours:
         if key not in after:
@@ -162,12 +150,16 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> Comparison:
         label = f"{row['layer']} {row['label']} {row['side']} {row['threads']}T {row['dtype']}"
         if row["status"] == "ok":
             ratio = row["median"] / before[key]["median"]
-            drifted = max(ratio, 1 / ratio) <= drift
-            changes.append(Change(label, ratio, "noise" if drifted else _judge(key, before, after)))
+            changes.append(Change(label, ratio, _judge(key, before, after)))
         else:
             changes.append(Change(label, float("nan"), "wrong"))
     changes.sort(key=lambda c: (c.verdict != "wrong", -c.ratio if c.ratio == c.ratio else 0.0))
     mine = [key for key in after if after[key]["library"] == "fastcnn"]
+    peers = [
+        after[key]["median"] / before[key]["median"]
+        for key in timed
+        if before[key]["library"] != "fastcnn" and after.get(key, {}).get("status") == "ok"
+    ]
     return Comparison(
         changes,
         sum(key not in after for key in ours),
@@ -190,5 +182,6 @@ def _machines(old: dict[str, Any], new: dict[str, Any], peers: list[float]) -> I
         mean = exp(fsum(map(log, peers)) / len(peers))
         if abs(mean - 1) > LEVEL:
             yield f"the machine: peers took {mean:.2f} times as long as in the old run"
-    if _drift(peers) > 1 + LEVEL:
-        yield f"the machine: one in twenty of peers' rows changed by more than {_drift(peers):.2f}"
+        drift = sorted(max(ratio, 1 / ratio) for ratio in peers)[len(peers) * 9 // 10]
+        if drift > 1.1:
+            yield f"the machine: one in ten of peers' rows changed by {drift:.2f} times or more"
