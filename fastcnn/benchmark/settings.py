@@ -72,6 +72,7 @@ def quick(threads: tuple[int, ...], peers: tuple[str, ...]) -> Settings:
         peers,
         implementations=False,
         together=100,
+        rounds=16,
         most_rounds=40,
         seconds=0.01,
         patience=0.1,

@@ -9,6 +9,7 @@ imports one library only, so that thread pools and their settings are nobody els
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
 import resource
@@ -48,6 +49,21 @@ def _forget_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc's malloc give nothing back to the system; other systems' are left as they are.
+
+    Memory that comes back has to be mapped anew, page by page, and whether that happens at every
+    call depends on what was freed before. With 21 cases in one process PyTorch's gradient of a
+    pooling took 2.2 ms or 9, in no order; with this, 2.1 to 2.4, and spreads of all sides fell
+    from 10 to 50 % to 3 to 19 %.
+    """
+    mmap_max, trim_threshold = -4, -1  # of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
 
 
 @dataclass
@@ -90,6 +106,8 @@ class Session:
     def begin(self, case: Case) -> list[str]:
         """Take up a case, or go back to it; returns the names of this library's sides in it."""
         if case not in self._taken:
+            if self._taken:
+                _keep_freed_memory()
             names: list[str] = self.module.variants(case, *self._more)
             self._taken[case] = _Taken(case, names, case.data() if names else [])
         self._now = self._taken[case]
