@@ -45,7 +45,8 @@ def test_a_run_of_problems_of_one_s_own(tmp_path):
         "conv fwd", "conv dx", "pool fwd", "pool dx", "relu+pool fwd", "relu+pool dx",
     }  # fmt: skip
     assert content["finished"]
-    assert [entry["threads"] for entry in content["limits"]] == [1, 1]
+    # at the beginning, at the end, and every two minutes, which a slow machine may need to compile
+    assert [entry["threads"] for entry in content["limits"][:2]] == [1, 1]
     assert main(["bench", "--compare", str(file), str(file)]) == 0
 
 
