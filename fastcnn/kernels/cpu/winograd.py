@@ -20,22 +20,19 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu import implicit_gemm
 from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
-from fastcnn.kernels.cpu.units import known_unit, vector_unit
-from fastcnn.kernels.cpu.winograd_blocks import pack as transform
-from fastcnn.kernels.cpu.winograd_blocks import run
+from fastcnn.kernels.cpu.units import VectorUnit, known_unit, vector_unit
+from fastcnn.kernels.cpu.winograd_calls import AGAIN as AGAIN
+from fastcnn.kernels.cpu.winograd_calls import forward, input_grad, transformed
+from fastcnn.kernels.cpu.winograd_forms import F43, TAPS, Form
 from fastcnn.kernels.cpu.winograd_pieces import pieces_of
 from fastcnn.kernels.cpu.winograd_sizes import BLOCK, Winograd, block_of, tabulate
-from fastcnn.kernels.cpu.winograd_tiles import TAPS
+from fastcnn.kernels.cpu.winograd_tiles import STRIPS
 
-# Pixels of a tile of the result along each axis.
-M = 4
 # Errors grow with the square root of the channels; 2500 reach 1e-5 (docs/performance.md).
 MOST_CHANNELS = 2048
-AGAIN = "inputs or results are not finite, or too large: computed again by implicit GEMM"
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
@@ -43,8 +40,9 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
     unit = vector_unit()
     if unit is None:
         return NO_UNIT
-    if unit.lanes(itemsize) < M:
-        return f"a vector of {unit.name} holds {unit.lanes(itemsize)} numbers, {M} are needed"
+    reason = too_short(unit, itemsize)
+    if reason:
+        return reason
     if min(g.R, g.S) < TAPS or g.stride != (1, 1) or g.dilation != (1, 1):
         return f"it takes {TAPS} x {TAPS} filters and larger ones, stride 1, dilation 1 alone"
     channels = pieces_of(g.R, g.S) * (g.C if operation == "conv2d" else g.K) // g.groups
@@ -53,7 +51,20 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
             f"with {channels} channels to a sum, each piece of a filter counted, its error could "
             f"pass 1e-5: {MOST_CHANNELS} at most"
         )
-    per, columns = unit.lanes(itemsize) // M, blocks_of(g.Q if operation == "conv2d" else g.W, M)
+    return too_few(operation, g, itemsize, F43)
+
+
+def too_short(unit: VectorUnit, itemsize: int) -> str | None:
+    """Why a unit's vectors cannot hold a strip of tiles; None if they can."""
+    if unit.lanes(itemsize) < STRIPS:
+        return f"a vector of {unit.name} holds {unit.lanes(itemsize)} numbers, {STRIPS} are needed"
+    return None
+
+
+def too_few(operation: str, g: Conv2dGeometry, itemsize: int, form: Form) -> str | None:
+    """Why tiles of a form, or rows of a group, are too few for vectors; None if they are not."""
+    per = known_unit().lanes(itemsize) // STRIPS
+    columns = blocks_of(g.Q if operation == "conv2d" else g.W, form.m)
     if columns < per - 1 and 2 * columns != per:
         return f"{columns} tiles in a row are too few to fill a vector from two rows"
     rows = (g.K if operation == "conv2d" else g.C) // g.groups
@@ -73,7 +84,7 @@ def _tables(operation: str, g: Conv2dGeometry, itemsize: int) -> Winograd:
     else:
         (top, _, left, _), source, result = g.full_padding, g.output_shape, g.input_shape
         steps, places = (plane, channels * plane, group), places[::-1, ::-1]  # rotated
-    return tabulate(M, source, result[1:], (top, left), g.groups, steps, places, itemsize)
+    return tabulate(F43, source, result[1:], (top, left), g.groups, steps, places, itemsize)
 
 
 def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
@@ -81,10 +92,7 @@ def pack(operation: str, geometry: Conv2dGeometry, w: np.ndarray) -> np.ndarray:
 
     The result serves every call with this w on this geometry; the number of images may differ.
     """
-    tables = _tables(operation, geometry, w.itemsize)
-    u = np.empty(tables.parts * tables.u_part, w.dtype)
-    transform(tables, w, u, 0, tables.parts)
-    return u
+    return transformed(_tables(operation, geometry, w.itemsize), w)
 
 
 def conv2d(
@@ -101,13 +109,7 @@ def conv2d(
 
     Returns a remark if the result had to be computed in another way.
     """
-    if not y.size:
-        return None
-    bias = np.empty(0, x.dtype) if b is None else b.reshape(-1)
-    if run(_tables("conv2d", geometry, x.itemsize), x, w, packed, bias, relu, y):
-        return None
-    implicit_gemm.conv2d(geometry, x, w, b, y, relu=relu)
-    return AGAIN
+    return forward(_tables, geometry, x, w, b, y, packed, relu)
 
 
 def conv2d_input_grad(
@@ -118,13 +120,7 @@ def conv2d_input_grad(
     packed: np.ndarray | None = None,
 ) -> str | None:
     """dx, written whole, from dy (N, K, P, Q) and w; `packed` and what it returns as above."""
-    if not dx.size:
-        return None
-    tables = _tables("conv2d_input_grad", geometry, dy.itemsize)
-    if run(tables, dy, w, packed, np.empty(0, dy.dtype), False, dx):
-        return None
-    implicit_gemm.conv2d_input_grad(geometry, dy, w, dx)
-    return AGAIN
+    return input_grad(_tables, geometry, dy, w, dx, packed)
 
 
 # Measured on one core of a Zen 5 machine, float32, over 820 layers of the suites and random ones,
@@ -147,16 +143,16 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     channels, rows, (P, Q) = g.C, g.K, (g.P, g.Q)
     if operation == "conv2d_input_grad":
         channels, rows, P, Q = g.K, g.C, g.H, g.W
-    tiles = g.N * blocks_of(P, M) * blocks_of(Q, M)
+    tiles = g.N * blocks_of(P, F43.m) * blocks_of(Q, F43.m)
     lanes = known_unit().lanes(itemsize)
     columns = lanes * blocks_of(tiles, lanes)
     pieces = pieces_of(g.R, g.S)
-    points = (M + TAPS - 1) ** 2
+    points = len(F43.table)
     whole = padded(rows // g.groups) * g.groups
     product = 2 * points * columns * whole * pieces * (channels // g.groups) / PRODUCT_FLOPS
     transforms = columns * (channels * pieces / INPUT_TILES + rows / OUTPUT_TILES)
     weights = g.K * (g.C // g.groups) * pieces / WEIGHTS
-    if block_of(channels * pieces) < BLOCK:
+    if block_of(F43, channels * pieces) < BLOCK:
         product *= HALVED
     unit = known_unit()
     begun = points * blocks_of(columns, lanes * unit.vectors) * blocks_of(whole, unit.rows) * POINT

@@ -23,6 +23,7 @@ import numpy as np
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.rooms import claim, flags, give_back, rooms
 from fastcnn.kernels.cpu.threads import launch, sharers
+from fastcnn.kernels.cpu.winograd_forms import TAPS
 from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
 from fastcnn.kernels.cpu.winograd_product import (
     across,
@@ -30,10 +31,10 @@ from fastcnn.kernels.cpu.winograd_product import (
     short_wide,
     tall_narrow,
     tall_wide,
-    weights_4,
+    transform_weights,
 )
 from fastcnn.kernels.cpu.winograd_sizes import Winograd
-from fastcnn.kernels.cpu.winograd_tiles import TAPS, input_4, output_4
+from fastcnn.kernels.cpu.winograd_tiles import STRIPS, transform_input, transform_output
 from fastcnn.memory import SCRATCH
 
 # Blocks for each thread from which on a task is a whole block: with fewer, threads would wait for
@@ -49,7 +50,7 @@ def _bits(first, last):
 
 
 @kernel
-def _tabulate(table, size, m, lanes, first_tile, tiles, image, down, right_by):
+def _tabulate(table, g, first_tile, tiles, image, down, right_by):
     """Entries for a block's tiles, in the order of winograd_tiles.Fields; returns their number.
 
     The source is read so many rows further down and columns further right.
@@ -58,47 +59,50 @@ def _tabulate(table, size, m, lanes, first_tile, tiles, image, down, right_by):
         image[0], image[1], image[2], image[3], image[4], image[5], image[6], image[7], image[8],
         image[9],
     )  # fmt: skip
-    n, per = m + 2, lanes // m
-    reads = 6 * m + 2
-    writes = reads + 4 * n * m
+    m, lanes, size, step, n = g[1], g[2], g[3], g[13], g[14]
+    per = lanes // STRIPS
+    reads = 6 * STRIPS + 2
+    writes = reads + 4 * n * STRIPS
     found = (tiles + lanes - 1) // lanes
     for group in range(found):
         entry = table[group * size : (group + 1) * size]
         split = 0
-        for strip in range(m):
+        for strip in range(STRIPS):
             tile, end, done = group * lanes + strip * per, tiles, 0
             for piece in range(2):
                 number, rest = divmod(first_tile + tile + done, rows * columns)
                 row, column = divmod(rest, columns)
                 count = max(0, min(per - done, columns - column, end - tile - done))
                 split |= piece == 1 and count > 0
-                # lanes of the piece, and the row and column of lane 0 if its row went on
-                first, last = done * m, (done + count) * m
-                h, w = row * m - top + down, (column - done) * m - left + right_by
+                # tiles of the piece, and the row and column of lane 0 if its row went on
+                last = done + count
+                h, w = row * step - top + down, (column - done) * step - left + right_by
                 at = 2 * strip + piece
                 pixel = row * m * Q + (column - done) * m
                 # An empty piece reads nothing, but not far away: of a page that is not there, even
                 # a load that is masked off altogether takes some 300 cycles.
-                entry[at] = (number * channels * H + h) * W + w if count > 0 else entry[0]
-                entry[2 * m + at] = number * filters * P * Q + pixel if count > 0 else entry[2 * m]
-                entry[4 * m + at] = pixel if count > 0 else entry[4 * m]
+                source, result = (number * channels * H + h) * W + w, number * filters * P * Q
+                entry[at] = source if count > 0 else entry[0]
+                entry[2 * STRIPS + at] = result + pixel if count > 0 else entry[2 * STRIPS]
+                entry[4 * STRIPS + at] = pixel if count > 0 else entry[4 * STRIPS]
                 for i in range(n):
                     for right in range(2):
-                        place = reads + ((i * m + strip) * 2 + piece) * 2 + right
-                        x = w + right * m
-                        bits = _bits(max(first, -x), min(last, W - x))
+                        place = reads + ((i * STRIPS + strip) * 2 + piece) * 2 + right
+                        x = w + right * step
+                        bits = _bits(max(done * step, -x), min(last * step, W - x))
                         entry[place] = bits if 0 <= h + i < H else 0
                 for i in range(m):
-                    bits = _bits(first, min(last, Q - (column - done) * m))
-                    entry[writes + (i * m + strip) * 2 + piece] = bits if row * m + i < P else 0
+                    bits = _bits(done * m, min(last * m, Q - (column - done) * m))
+                    place = writes + (i * STRIPS + strip) * 2 + piece
+                    entry[place] = bits if row * m + i < P else 0
                 done += count
-        entry[6 * m] = _bits(0, min(lanes, tiles - group * lanes))
-        entry[6 * m + 1] = split
+        entry[6 * STRIPS] = _bits(0, min(lanes, tiles - group * lanes))
+        entry[6 * STRIPS + 1] = split
     return found
 
 
 @kernel
-def _weights_chunk(task, first_part, w, u, panels, places, g):
+def _weights_chunk(task, form, first_part, w, u, panels, places, g):
     """One panel of a part, which is some panels of one group."""
     channels, lanes, u_step, u_part = g[0], g[1], g[2], g[3]
     row_step, channel_step, group_step, plane = g[4], g[5], g[6], g[7]
@@ -125,16 +129,16 @@ def _weights_chunk(task, first_part, w, u, panels, places, g):
                     )  # fmt: skip
                 for c in range(count):
                     for piece in range(pieces):
-                        weights_4(
-                            taps, plane * c * lanes, places, piece * places.shape[1],
+                        transform_weights(
+                            form, taps, plane * c * lanes, places, piece * places.shape[1],
                             u, start + (piece * channels + c0 + c) * height + m, u_step, width,
                         )  # fmt: skip
 
 
 @kernel
-def _input_chunk(task, first_block, x, v, peaks, image, g):
+def _input_chunk(task, form, first_block, x, v, peaks, image, g):
     """Some channels of one block; lanes of `peaks` are raised to the largest |number|."""
-    channels, m, lanes, size, tiles, block = g[0], g[1], g[2], g[3], g[4], g[5]
+    channels, lanes, size, tiles, block = g[0], g[2], g[3], g[4], g[5]
     some, v_row, v_step, v_block = g[6], g[7], g[8], g[9]
     pieces, across_filter, of_group = g[10], g[11], g[12]
     plane, W = image[1] * image[2], image[2]
@@ -145,15 +149,16 @@ def _input_chunk(task, first_block, x, v, peaks, image, g):
     count = min(block, tiles - start)
     for piece in range(pieces):
         down, right = divmod(piece, across_filter)
-        groups = _tabulate(table, size, m, lanes, start, count, image, down * TAPS, right * TAPS)
+        groups = _tabulate(table, g, start, count, image, down * TAPS, right * TAPS)
         for c in range(part * some, min(channels, (part + 1) * some)):
             of, rest = divmod(c, of_group)
             row = (of * pieces + piece) * of_group + rest
             for group in range(groups):
                 o = number * v_block + row * v_row + group * lanes
-                input_4(
-                    x, c * plane, W, plane, table, group * size, v, o, v_step, peaks, task * lanes
-                )
+                transform_input(
+                    form, x, c * plane, W, plane, table, group * size, v, o, v_step, peaks,
+                    task * lanes,
+                )  # fmt: skip
 
 
 @kernel
@@ -171,13 +176,14 @@ def _multiply(height, tall, wide, depth, u, a0, v, b0, next_b, step, c, c0, accu
 
 @kernel
 def _product_chunk(
-    task, first_block, blocks, first_part, u, v, panels, bias, y, numbers, bad, image, g, h
-):
+    task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, numbers, bad,
+    image, g, h,
+):  # fmt: skip
     """Some panels of one group and one block; bad[task] = 1 if a result is not finite.
 
     numbers are 0 and the least number that a result may be.
     """
-    m, lanes, size, tiles, block = g[1], g[2], g[3], g[4], g[5]
+    lanes, size, tiles, block = g[2], g[3], g[4], g[5]
     v_row, v_step, v_block = g[7], g[8], g[9]
     channels, u_step, u_part, rows = h[0], h[1], h[2], h[3]
     some_panels, depth, wide, tall, c_step = h[4], h[5], h[6], h[7], h[8]
@@ -190,15 +196,19 @@ def _product_chunk(
     start = (first_block + number) * block
     count = min(block, tiles - start)
     c = np.empty(h[9], u.dtype)
-    points = (m + 2) * (m + 2)
-    for point in range(points):
+    for number_of_product in range(products.shape[0]):
+        point, in_weights, sums_point, begun, next_point = (
+            products[number_of_product, 0], products[number_of_product, 1],
+            products[number_of_product, 2], products[number_of_product, 3],
+            products[number_of_product, 4],
+        )  # fmt: skip
         for c0 in range(0, channels, depth):
             some = min(depth, channels - c0)
             in_v = number * v_block + point * v_step + (group * channels + c0) * v_row
-            # where the next channels' V begins: this point's, or the next point's
+            # where the next channels' V begins: this point's, or the next product's
             after = in_v + some * v_row
             if c0 + some == channels:
-                after = in_v - c0 * v_row + v_step
+                after = in_v - c0 * v_row + (next_point - point) * v_step
             j = 0
             while j < count:
                 whole = count - j > lanes
@@ -206,17 +216,17 @@ def _product_chunk(
                 there = in_v + following if following < count else after
                 for p in range(first, last):
                     height, row = panels[p, 2], panels[p, 3] - panels[first, 3]
-                    in_u = start_u + point * u_step + row * channels + c0 * height
-                    in_c = point * c_step + row * v_row + j
+                    in_u = start_u + in_weights * u_step + row * channels + c0 * height
+                    in_c = sums_point * c_step + row * v_row + j
                     # each panel fetches one line of a row of the tile of V that comes next
                     line = there + (p - first) % (wide // lanes) * lanes
                     _multiply(
                         height, tall, whole, some, u, in_u, v, in_v + j, line, v_row, c, in_c,
-                        c0 > 0,
+                        begun > 0 or c0 > 0,
                     )  # fmt: skip
                 j = following
     table = np.empty(block * size, np.int64)
-    entries = _tabulate(table, size, m, lanes, start, count, image, 0, 0)
+    entries = _tabulate(table, g, start, count, image, 0, 0)
     sums = np.zeros(lanes, u.dtype)
     plane = image[4] * image[5]
     per_pixel = bias.size > image[3]
@@ -228,8 +238,8 @@ def _product_chunk(
             if bias.size > 0 and not per_pixel:
                 b += bias[k]
             for entry in range(entries):
-                output_4(
-                    c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane, image[5],
+                transform_output(
+                    form, c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane, image[5],
                     bias, k * plane, per_pixel, b, numbers[1], sums,
                 )  # fmt: skip
     failed = False
@@ -239,7 +249,9 @@ def _product_chunk(
 
 
 @kernel
-def _block_chunk(task, x, u, v, taken, panels, bias, y, numbers, peaks, bad, image, g, h):
+def _block_chunk(
+    task, form, products, x, u, v, taken, panels, bias, y, numbers, peaks, bad, image, g, h
+):
     """All channels, then all filters of one block, whose V stays in a room of the thread's own."""
     lanes, v_block = g[2], g[9]
     inputs = (g[0] + g[6] - 1) // g[6]
@@ -247,11 +259,12 @@ def _block_chunk(task, x, u, v, taken, panels, bias, y, numbers, peaks, bad, ima
     room = claim(taken)
     own = v[room * v_block : (room + 1) * v_block]
     for part in range(inputs):
-        _input_chunk(part, task, x, own, peaks[task * inputs * lanes :], image, g)
+        _input_chunk(part, form, task, x, own, peaks[task * inputs * lanes :], image, g)
     for part in range(parts):
         _product_chunk(
-            part, task, 1, 0, u, own, panels, bias, y, numbers, bad[task * parts :], image, g, h
-        )
+            part, form, products, task, 1, 0, u, own, panels, bias, y, numbers,
+            bad[task * parts :], image, g, h,
+        )  # fmt: skip
     give_back(taken, room)
 
 
@@ -259,7 +272,7 @@ def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> N
     """Fill U of `count` parts, count * p.u_part elements, in the order in which it is read."""
     launch(
         _weights_chunk, count * p.some_panels, u.nbytes,
-        first, w.reshape(-1), u, p.panels, p.places, p.weights,
+        p.form.tag, first, w.reshape(-1), u, p.panels, p.places, p.weights,
     )  # fmt: skip
 
 
@@ -292,7 +305,7 @@ def run(
         blocks = min(p.span, p.blocks - first)
         launch(
             _input_chunk, blocks * p.input_parts, p.flops,
-            first, x.reshape(-1), v, peaks, p.image, p.input,
+            p.form.tag, first, x.reshape(-1), v, peaks, p.image, p.input,
         )  # fmt: skip
         if not largest(peaks) < LARGEST:  # or NaN
             return False
@@ -302,8 +315,8 @@ def run(
                 pack(p, w, u, part, parts)
             launch(
                 _product_chunk, blocks * parts, p.flops,
-                first, blocks, part, u if packed is None else packed, v, p.panels, bias,
-                y.reshape(-1), numbers, bad, p.image, p.input, p.product,
+                p.form.tag, p.form.table, first, blocks, part, u if packed is None else packed, v,
+                p.panels, bias, y.reshape(-1), numbers, bad, p.image, p.input, p.product,
             )  # fmt: skip
             if bad.any():
                 return False
@@ -330,7 +343,7 @@ def _by_blocks(
     v = SCRATCH.empty((rooms(taken) * (p.v_size // p.span),), x.dtype)
     launch(
         _block_chunk, p.blocks, p.flops,
-        x.reshape(-1), u, v, taken, p.panels, bias, y.reshape(-1), numbers, peaks, bad,
-        p.image, p.input, p.product,
+        p.form.tag, p.form.table, x.reshape(-1), u, v, taken, p.panels, bias, y.reshape(-1),
+        numbers, peaks, bad, p.image, p.input, p.product,
     )  # fmt: skip
     return largest(peaks) < LARGEST and not bad.any()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.kernels.cpu.product_tables import blocks_of
-from fastcnn.kernels.cpu.winograd_tiles import TAPS
+from fastcnn.kernels.cpu.winograd_forms import TAPS
 
 
 def pieces_of(R: int, S: int) -> int:

@@ -1,8 +1,9 @@
 """The other two parts of Winograd's algorithm: filters transformed, and products of panels.
 
-U[i, j] of a layer is a matrix of filters and channels for each (i, j) of the n*n points, in panels
-of as many filters as a register tile has rows: [panel][channel][row]. V[i, j] is a matrix of
-channels and tiles, one row per channel; M[i, j] = U[i, j] V[i, j], one row per filter.
+U[i, j] of a layer is a matrix of filters and channels for each (i, j) of its points, in panels of as
+many filters as a register tile has rows: [panel][channel][row]. V[i, j] is a matrix of channels and
+tiles, one row per channel; M[i, j] the product of one of each, or the sum of some, one row per
+filter.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.simd import multiply_tile, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
-from fastcnn.kernels.cpu.winograd_tiles import TAPS, emitter
-from fastcnn.kernels.cpu.winograd_transforms import Vectors, transforms
+from fastcnn.kernels.cpu.winograd_forms import TAPS, form_of
+from fastcnn.kernels.cpu.winograd_tiles import emitter
+from fastcnn.kernels.cpu.winograd_transforms import Vectors
 from fastcnn.kernels.cpu.winograd_transforms import multiply_tile as transform_tile
 
 
@@ -66,7 +68,7 @@ def _across_typer(typingctx, w, w0, row_step, rows, count, ahead, t, t0):
 across: Any = intrinsic(_across_typer)
 
 
-def emit_weights(emit, m, pointers, u_step, width):
+def emit_weights(emit, form, pointers, u_step, width):
     """U[i, j][0 … width-1] = G g G^T of a filter in each lane.
 
     pointers are the vectors of taps, the table that says how many elements further on each tap's
@@ -74,7 +76,7 @@ def emit_weights(emit, m, pointers, u_step, width):
     """
     builder = emit.builder
     w, table, u = pointers
-    stored, g = emit.between(emit.index(0), width), transforms(m, TAPS).g
+    stored = emit.between(emit.index(0), width)
     taps = []
     for i in range(TAPS * TAPS):
         place = emit.integer(table, emit.index(i))
@@ -82,32 +84,29 @@ def emit_weights(emit, m, pointers, u_step, width):
         vector = emit.load(emit.at(w, builder.select(exists, place, emit.index(0))))
         taps.append(builder.select(exists, vector, emit.zero()))
     tile = [taps[i : i + TAPS] for i in range(0, len(taps), TAPS)]
-    points = [u for row in transform_tile(g, tile, Vectors(emit)) for u in row]
+    points = [u for row in transform_tile(form.g, tile, Vectors(emit)) for u in row]
     for number, vector in enumerate(points):
         emit.masked_store(vector, emit.at(u, builder.mul(u_step, emit.index(number))), stored)
 
 
-def _weights(m):
-    """Make the intrinsic `f(w, w0, places, p0, u, u0, u_step, width)`: see `emit_weights`."""
+def _weights_typer(typingctx, form, w, w0, places, p0, u, u0, u_step, width):
+    """`transform_weights(form, w, w0, places, p0, u, u0, u_step, width)`: see `emit_weights`."""
 
-    def typer(typingctx, w, w0, places, p0, u, u0, u_step, width):
-        def codegen(context, builder, signature, arguments):
-            emit = emitter(context, builder, w.dtype)
-            wv, w0, pv, p0, uv, u0, u_step, width = arguments
-            pointers = (
-                emit.at(emit.data(w, wv), w0), emit.at_integer(emit.data(places, pv), p0),
-                emit.at(emit.data(u, uv), u0),
-            )  # fmt: skip
-            emit_weights(emit, m, pointers, u_step, width)
-            return context.get_dummy_value()
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, w.dtype)
+        _, wv, w0, pv, p0, uv, u0, u_step, width = arguments
+        pointers = (
+            emit.at(emit.data(w, wv), w0), emit.at_integer(emit.data(places, pv), p0),
+            emit.at(emit.data(u, uv), u0),
+        )  # fmt: skip
+        emit_weights(emit, form_of(form), pointers, u_step, width)
+        return context.get_dummy_value()
 
-        i = types.intp
-        return types.void(w, i, places, i, u, i, i, i), codegen
-
-    return intrinsic(typer)
+    i = types.intp
+    return types.void(form, w, i, places, i, u, i, i, i), codegen
 
 
-weights_4: Any = _weights(4)
+transform_weights: Any = intrinsic(_weights_typer)
 
 
 def emit_panel(emit, rows, vectors, sizes, pointers, accumulate, a_step=None, next_b=None):

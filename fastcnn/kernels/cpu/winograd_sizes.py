@@ -8,8 +8,9 @@ import numpy as np
 
 from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
 from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.kernels.cpu.winograd_forms import F43, Form
 from fastcnn.kernels.cpu.winograd_pieces import cut
-from fastcnn.kernels.cpu.winograd_tiles import TAPS, Fields
+from fastcnn.kernels.cpu.winograd_tiles import Fields
 
 # Bytes of a block of tiles in one row of M: 64 tiles in float32, of which M takes 740 KB for 64
 # filters.
@@ -38,6 +39,7 @@ ROUND = 10 << 20
 class Winograd:
     """Tables of one layer in one direction; the arrays are what the kernels above take."""
 
+    form: Form
     panels: np.ndarray
     places: np.ndarray  # of the taps of each piece among a filter's, times lanes; -1: a zero
     image: np.ndarray  # channels, H, W, filters, P, Q, top, left, rows and columns of tiles
@@ -58,7 +60,7 @@ class Winograd:
 
 
 def tabulate(
-    m: int,
+    form: Form,
     source: tuple[int, int, int, int],
     result: tuple[int, ...],
     before: tuple[int, int],
@@ -67,18 +69,19 @@ def tabulate(
     filter_places: np.ndarray,
     itemsize: int,
 ) -> Winograd:
-    """Tables of a layer: source (N, C, H, W), result (K, P, Q), padding (top, left), and in w the
-    steps of a row, a channel and a group, and where the taps (R, S) of a filter lie.
+    """Tables of a layer: source (N, C, H, W), result (K, P, Q), padding (top, left; negative where
+    the first tile begins further on), and in w the steps of a row, a channel and a group, and where
+    the taps (R, S) of a filter lie.
     """
     unit = known_unit()
     lanes = unit.lanes(itemsize)
-    n = m + TAPS - 1
+    m, (v_points, u_points, c_points) = form.m, form.points
     (N, C, H, W), (K, P, Q) = source, result
     places, across_filter = cut(filter_places)
     pieces = len(places)
     tile_rows, tile_columns = blocks_of(P, m), blocks_of(Q, m)
     tiles = N * tile_rows * tile_columns
-    block = min(block_of(C * pieces) // itemsize, lanes * blocks_of(tiles, lanes))
+    block = min(block_of(form, C * pieces) // itemsize, lanes * blocks_of(tiles, lanes))
     blocks = blocks_of(tiles, block)
     channels, rows = C // groups, K // groups
     panels = panels_of(rows, unit)
@@ -87,17 +90,17 @@ def tabulate(
     # points of a tile, would share cache sets.
     v_row = block + lanes
     v_step = C * pieces * v_row + lanes
-    v_block = n * n * v_step
+    v_block = v_points * v_step
     some_panels = len(panels)
     if padded > ALL_ROWS:
         some_panels = even(len(panels), max(1, ROWS // unit.rows))
     parts = blocks_of(len(panels), some_panels)
     c_rows = int(panels[:some_panels, 2].sum())
     u_step = c_rows * channels * pieces + lanes
-    u_part = n * n * u_step
+    u_part = u_points * u_step
     c_step = c_rows * v_row + lanes
-    c_size = n * n * c_step
-    size = Fields(m).size
+    c_size = c_points * c_step
+    size = Fields(form).size
     fewest = min(blocks_of(FEW_TASKS, groups * parts), MOST_SPAN // (v_block * itemsize))
     fewest = max(fewest, blocks_of(FEWEST_TASKS, groups * parts))
     span = fewest * max(1, SPAN // (v_block * itemsize * fewest))
@@ -105,6 +108,7 @@ def tabulate(
     some = min(C, CHANNELS)
     depth = even(channels * pieces, DEPTH)
     return Winograd(
+        form=form,
         panels=panels,
         places=np.where(places < 0, -1, places * lanes),
         image=np.array((C, H, W, K, P, Q, *before, tile_rows, tile_columns)),
@@ -113,7 +117,7 @@ def tabulate(
         ),
         input=np.array(
             (C, m, lanes, size, tiles, block, some, v_row, v_step, v_block, pieces, across_filter,
-             channels)
+             channels, form.step, form.n)
         ),
         product=np.array(
             (channels * pieces, u_step, u_part, rows, some_panels, depth, lanes * unit.vectors,
@@ -132,11 +136,10 @@ def tabulate(
             c_size * itemsize + block * size * 8,
             (min(lanes, channels) * filter_places.size + lanes) * lanes * itemsize,
         ),
-        flops=2 * n * n * tiles * K * channels * pieces,
+        flops=2 * len(form.table) * tiles * K * channels * pieces,
     )  # fmt: skip
 
 
-def block_of(channels: int) -> int:
+def block_of(form: Form, channels: int) -> int:
     """Bytes of a block of tiles in one row of M, for so many channels, pieces counted."""
-    points = (4 + TAPS - 1) ** 2
-    return BLOCK if 2 * points * channels * BLOCK <= MOST_SPAN else BLOCK // 2
+    return BLOCK if 2 * form.points[0] * channels * BLOCK <= MOST_SPAN else BLOCK // 2

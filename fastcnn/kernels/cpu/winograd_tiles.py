@@ -1,10 +1,11 @@
 """Winograd's transforms on vectors whose lanes are tiles, straight from and to images.
 
-A tile is m x m pixels of the result; it reads n x n of the source, n = m + r - 1, at steps of m.
-Tiles are numbered image by image and row by row; `lanes` in a row are a *group*, and each lanes/m
-of these a *strip*, whose pixels in one row of the result fill one vector. From a group's m vectors
-of a row of the source, and m more that begin m pixels further right, come by shuffles the n vectors
-that hold pixel 0, pixel 1 … n-1 of every tile.
+A tile is m x m pixels of the result; it reads n x n of the source, at steps of m, or of another
+number where there is a stride (winograd_forms.py). Tiles are numbered image by image and row by
+row; `lanes` in a row are a *group*, and each quarter of these a *strip*, whose pixels in one row,
+4 to a tile at the most, one vector holds. From a group's 4 vectors of a row of the source, and 4
+more that begin a step further right, come by shuffles the n vectors that hold pixel 0, pixel 1 …
+n-1 of every tile.
 
 A strip may end one row of tiles and begin another: it is read and written in up to two *pieces*,
 under masks that also leave out padding. What is where is described by a group's entry in a table of
@@ -14,94 +15,77 @@ int64, `Fields`; lanes that no mask names are neither read nor written in images
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numba import types
 from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
-from fastcnn.kernels.cpu.winograd_transforms import Vectors, multiply, transforms
+from fastcnn.kernels.cpu.winograd_forms import Form, form_of
+from fastcnn.kernels.cpu.winograd_transforms import Vectors, multiply
 
-# Filters are 3 x 3.
-TAPS = 3
+# Strips of a group: as many as a tile has pixels in a row, of source or result, at the most.
+STRIPS = 4
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Where a group's entry has what, for F(m x m, 3 x 3), as offsets in int64.
+    """Where a group's entry has what, as offsets in int64.
 
-    sources, results : m x 2 each; offsets from the first image's first pixel, in one channel, to
+    sources, results : 4 x 2 each; offsets from the first image's first pixel, in one channel, to
         lane 0 of a strip, for each piece as if its row went on in both directions
-    pixels : m x 2; the same in a plane of the result
+    pixels : 4 x 2; the same in a plane of the result
     valid : bits of the lanes that are tiles
     split : 1 if a strip has two pieces
-    reads : n x m x 2 x 2 masks: row of the source, strip, piece, whether m pixels further right
-    writes : m x m x 2 masks: row of the result, strip, piece
+    reads : n x 4 x 2 x 2 masks: row of the source, strip, piece, whether a step further right
+    writes : m x 4 x 2 masks: row of the result, strip, piece
     """
 
-    m: int
-
-    @property
-    def n(self) -> int:
-        return self.m + TAPS - 1
-
-    @property
-    def sources(self) -> int:
-        return 0
-
-    @property
-    def results(self) -> int:
-        return 2 * self.m
-
-    @property
-    def pixels(self) -> int:
-        return 4 * self.m
-
-    @property
-    def valid(self) -> int:
-        return 6 * self.m
-
-    @property
-    def split(self) -> int:
-        return 6 * self.m + 1
-
-    @property
-    def reads(self) -> int:
-        return 6 * self.m + 2
+    form: Form
+    sources: ClassVar[int] = 0
+    results: ClassVar[int] = 2 * STRIPS
+    pixels: ClassVar[int] = 4 * STRIPS
+    valid: ClassVar[int] = 6 * STRIPS
+    split: ClassVar[int] = 6 * STRIPS + 1
+    reads: ClassVar[int] = 6 * STRIPS + 2
 
     @property
     def writes(self) -> int:
-        return self.reads + 4 * self.n * self.m
+        return self.reads + 4 * self.form.n * STRIPS
 
     @property
     def size(self) -> int:
-        return self.writes + 2 * self.m * self.m
+        return self.writes + 2 * self.form.m * STRIPS
 
 
-def _apart(emit, vectors, wanted):
-    """Pixel j of every tile, j < wanted, from the m vectors of a row: lane t is tile t's."""
-    m, lanes = len(vectors), emit.lanes
-    if m == 2:
-        return [emit.pick(*vectors, list(range(j, 2 * lanes, 2))) for j in range(wanted)]
-    found = []
-    for j in range(0, wanted, 2):  # of two vectors' tiles first pixel j, then pixel j + 1
-        names = [*range(j, 2 * lanes, m), *range(j + 1, 2 * lanes, m)]
+def _apart(emit, vectors, step, wanted):
+    """Pixel j of every tile, j < wanted, from the vectors of a row's strips, whose tiles begin
+    `step` apart: lane t is tile t's."""
+    lanes, found = emit.lanes, []
+    tiles, half = lanes // STRIPS, lanes // 2
+    for j in range(0, wanted, 2):  # of two strips' tiles first pixel j, then pixel j + 1
+        names = [
+            at + step * t + pixel
+            for pixel in (j, j + 1) for at in (0, lanes) for t in range(tiles)
+        ]  # fmt: skip
         low, high = (emit.pick(a, b, names) for a, b in (vectors[:2], vectors[2:]))
-        half = lanes // 2
         for first in (0, half):
             ends = [range(at + first, at + first + half) for at in (0, lanes)]
             found.append(emit.pick(low, high, [*ends[0], *ends[1]]))
-    return found
+    return found[:wanted]
 
 
 def _together(emit, pixels):
-    """The inverse of `_apart`: m vectors of a row from pixel 0 … m-1 of every tile."""
-    m, lanes = len(pixels), emit.lanes
-    if m == 2:
-        both = [i + at for i in range(lanes) for at in (0, lanes)]
-        return [emit.pick(*pixels, both[:lanes]), emit.pick(*pixels, both[lanes:])]
-    half, found = lanes // 2, []
+    """The inverse of `_apart`: the strips' vectors of a row from its pixels 0 … m-1 of every tile;
+    where m is 2 the second half of each is anything."""
+    lanes, half, found = emit.lanes, emit.lanes // 2, []
+    if len(pixels) == 2:
+        tiles = lanes // STRIPS
+        for first in range(0, lanes, tiles):
+            names = [at + first + t for t in range(tiles) for at in (0, lanes)]
+            found.append(emit.pick(*pixels, names + names))
+        return found
     for first in (0, half):
         ends = [*range(first, first + half), *range(lanes + first, lanes + first + half)]
         # of half the tiles pixels 0 and 1, pixels 2 and 3
@@ -114,9 +98,9 @@ def _together(emit, pixels):
 class _Group:
     """A group's entry of the table, read at run time."""
 
-    def __init__(self, emit, m, table, entry):
+    def __init__(self, emit, form, table, entry):
         self._emit, self._table, self._entry = emit, table, entry
-        self.fields = Fields(m)
+        self.fields = Fields(form)
 
     def _field(self, offset):
         emit = self._emit
@@ -131,14 +115,14 @@ class _Group:
         return self._emit.mask(self._field(self.fields.valid))
 
     def starts(self, first, piece):
-        return [self._field(first + 2 * strip + piece) for strip in range(self.fields.m)]
+        return [self._field(first + 2 * strip + piece) for strip in range(STRIPS)]
 
     def reads(self, row, strip, piece, right):
-        number = ((row * self.fields.m + strip) * 2 + piece) * 2 + right
+        number = ((row * STRIPS + strip) * 2 + piece) * 2 + right
         return self._emit.mask(self._field(self.fields.reads + number))
 
     def writes(self, row, strip, piece):
-        number = (row * self.fields.m + strip) * 2 + piece
+        number = (row * STRIPS + strip) * 2 + piece
         return self._emit.mask(self._field(self.fields.writes + number))
 
 
@@ -157,7 +141,7 @@ def _if(emit, condition, values, change):
     return found
 
 
-def emit_input(emit, m, pointers, width, plane, entry, step):
+def emit_input(emit, form, pointers, width, plane, entry, step):
     """V[i, j][tile] = B^T d B for the tiles d of one group in one channel.
 
     pointers are the channel's first pixel in the first image, the table, and the group's first
@@ -167,14 +151,14 @@ def emit_input(emit, m, pointers, width, plane, entry, step):
     """
     builder, ops = emit.builder, Vectors(emit)
     x, table, v, peaks = pointers
-    group = _Group(emit, m, table, entry)
+    group = _Group(emit, form, table, entry)
     kind = emit.magnitude(emit.zero()).type
     peaks = builder.bitcast(peaks, kind.as_pointer())
     peak = builder.load(peaks, align=emit.element_bytes, typ=kind)
-    n, split, bt = group.fields.n, group.split(), transforms(m, TAPS).bt
+    split, apart, bt = group.split(), form.step, form.bt
     starts = [[emit.at(x, s) for s in group.starts(group.fields.sources, i)] for i in (0, 1)]
     rows = []
-    for row in range(n):
+    for row in range(form.n):
         ahead = builder.mul(width, emit.index(row))
         for start in starts[0]:
             prefetch_line(builder, emit.at(emit.at(start, ahead), plane), write=False)
@@ -182,25 +166,26 @@ def emit_input(emit, m, pointers, width, plane, entry, step):
         def taken(piece, otherwise, row=row, ahead=ahead):
             found = []
             for number, old in enumerate(otherwise):
-                right, strip = divmod(number, m)
-                place = emit.at(emit.at(starts[piece][strip], ahead), emit.index(right * m))
+                right, strip = divmod(number, STRIPS)
+                place = emit.at(emit.at(starts[piece][strip], ahead), emit.index(right * apart))
                 found.append(emit.masked_load(place, group.reads(row, strip, piece, right), old))
             return found
 
-        first = taken(0, [emit.zero()] * (2 * m))
+        first = taken(0, [emit.zero()] * (2 * STRIPS))
         both = _if(emit, split, first, lambda taken=taken, first=first: taken(1, first))
-        pixels = _apart(emit, both[:m], m) + _apart(emit, both[m:], n - m)
+        pixels = _apart(emit, both[:STRIPS], apart, apart)
+        pixels += _apart(emit, both[STRIPS:], apart, form.n - apart)
         for pixel in pixels:
             peak = emit.larger(emit.magnitude(pixel), peak)
         rows.append(multiply(bt, pixels, ops))
     builder.store(peak, peaks, align=emit.element_bytes)
     columns = [multiply(bt, column, ops) for column in zip(*rows, strict=True)]
-    for i in range(n):
-        for j in range(n):
-            emit.store(columns[j][i], emit.at(v, builder.mul(step, emit.index(i * n + j))))
+    points = [column[i] for i in range(len(bt)) for column in columns]
+    for number, point in enumerate(points):
+        emit.store(point, emit.at(v, builder.mul(step, emit.index(number))))
 
 
-def emit_output(emit, m, pointers, sizes, entry, bias, least, per_pixel):
+def emit_output(emit, form, pointers, sizes, entry, bias, least, per_pixel):
     """max(A^T M A + bias, least) for the tiles of one group in one channel of the result.
 
     pointers are the group's first tile in M's row of the channel for (0, 0), the table, the
@@ -212,8 +197,9 @@ def emit_output(emit, m, pointers, sizes, entry, bias, least, per_pixel):
     builder, ops = emit.builder, Vectors(emit)
     source, table, y, biases, sums = pointers
     step, width = sizes
-    group = _Group(emit, m, table, entry)
-    n, split, at = group.fields.n, group.split(), transforms(m, TAPS).at
+    group = _Group(emit, form, table, entry)
+    split, at = group.split(), form.at
+    n = len(at[0])
     columns = []
     for j in range(n):
         places = [emit.at(source, builder.mul(step, emit.index(i * n + j))) for i in range(n)]
@@ -263,59 +249,51 @@ def emitter(context, builder, dtype):
     return Emitter(context, builder, llvm_type(dtype), unit.lanes(dtype.bitwidth // 8))
 
 
-def _input(m):
-    """Make the intrinsic `f(x, x0, width, plane, table, entry, v, v0, step, peaks, p0)`: see
-    `emit_input`.
-    """
+def _input_typer(typingctx, form, x, x0, width, plane, table, entry, v, v0, step, peaks, p0):
+    """`transform_input(form, x, x0, width, plane, table, entry, v, v0, step, peaks, p0)`: see
+    `emit_input`."""
 
-    def typer(typingctx, x, x0, width, plane, table, entry, v, v0, step, peaks, p0):
-        def codegen(context, builder, signature, arguments):
-            emit = emitter(context, builder, x.dtype)
-            xv, x0, width, plane, tv, entry, vv, v0, step, pv, p0 = arguments
-            pointers = (
-                emit.at(emit.data(x, xv), x0), emit.data(table, tv), emit.at(emit.data(v, vv), v0),
-                emit.at(emit.data(peaks, pv), p0),
-            )  # fmt: skip
-            emit_input(emit, m, pointers, width, plane, entry, step)
-            return context.get_dummy_value()
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, x.dtype)
+        _, xv, x0, width, plane, tv, entry, vv, v0, step, pv, p0 = arguments
+        pointers = (
+            emit.at(emit.data(x, xv), x0), emit.data(table, tv), emit.at(emit.data(v, vv), v0),
+            emit.at(emit.data(peaks, pv), p0),
+        )  # fmt: skip
+        emit_input(emit, form_of(form), pointers, width, plane, entry, step)
+        return context.get_dummy_value()
 
-        i = types.intp
-        return types.void(x, i, i, i, table, i, v, i, i, peaks, i), codegen
-
-    return intrinsic(typer)
+    i = types.intp
+    return types.void(form, x, i, i, i, table, i, v, i, i, peaks, i), codegen
 
 
-def _output(m):
-    """Make the intrinsic `f(source, s0, step, table, entry, y, y0, width, biases, b0, per_pixel,
+def _output_typer(
+    typingctx, form, source, s0, step, table, entry, y, y0, width, biases, b0, per_pixel, bias,
+    least, sums,
+):  # fmt: skip
+    """`transform_output(form, source, s0, step, table, entry, y, y0, width, biases, b0, per_pixel,
     bias, least, sums)`: see `emit_output`."""
 
-    def typer(
-        typingctx, source, s0, step, table, entry, y, y0, width, biases, b0, per_pixel, bias, least,
-        sums,
-    ):  # fmt: skip
-        def codegen(context, builder, signature, arguments):
-            emit = emitter(context, builder, y.dtype)
-            sv, s0, step, tv, entry, yv, y0, width, bv, b0, per_pixel, bias, least, nv = arguments
-            pointers = (
-                emit.at(emit.data(source, sv), s0), emit.data(table, tv),
-                emit.at(emit.data(y, yv), y0), emit.at(emit.data(biases, bv), b0),
-                emit.data(sums, nv),
-            )  # fmt: skip
-            numbers = emit.splat(bias), emit.splat(least)
-            emit_output(emit, m, pointers, (step, width), entry, *numbers, per_pixel)
-            return context.get_dummy_value()
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, y.dtype)
+        _, sv, s0, step, tv, entry, yv, y0, width, bv, b0, per_pixel, bias, least, nv = arguments
+        pointers = (
+            emit.at(emit.data(source, sv), s0), emit.data(table, tv),
+            emit.at(emit.data(y, yv), y0), emit.at(emit.data(biases, bv), b0),
+            emit.data(sums, nv),
+        )  # fmt: skip
+        numbers = emit.splat(bias), emit.splat(least)
+        emit_output(emit, form_of(form), pointers, (step, width), entry, *numbers, per_pixel)
+        return context.get_dummy_value()
 
-        i = types.intp
-        element = y.dtype
-        return (
-            types.void(
-                source, i, i, table, i, y, i, i, biases, i, types.boolean, element, element, sums
-            ),
-            codegen,
-        )
-
-    return intrinsic(typer)
+    i, element = types.intp, y.dtype
+    return (
+        types.void(
+            form, source, i, i, table, i, y, i, i, biases, i, types.boolean, element, element, sums
+        ),
+        codegen,
+    )
 
 
-input_4: Any = _input(4)
-output_4: Any = _output(4)
+transform_input: Any = intrinsic(_input_typer)
+transform_output: Any = intrinsic(_output_typer)
