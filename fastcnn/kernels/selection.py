@@ -196,6 +196,7 @@ _PORTABLE_CONV = _portable("cpu.portable", scratch=True, cost=_conv_cost)
 _IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
 _WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _WINOGRAD_DILATED = _stated("winograd_phases", "cpu.winograd_dilated", transforms=True)
+_WINOGRAD_STRIDED = _stated("winograd_strided", "cpu.winograd_strided", transforms=True)
 _GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
 _INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad")
 _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transforms=True)
@@ -219,6 +220,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _WINOGRAD,
         _FOURIER,
         _WINOGRAD_DILATED,
+        _WINOGRAD_STRIDED,
         _FOURIER_PHASES,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
@@ -230,6 +232,7 @@ IMPLEMENTATIONS: dict[str, list[Implementation]] = {
         _WINOGRAD,
         _FOURIER,
         _WINOGRAD_DILATED,
+        _WINOGRAD_STRIDED,
         _DEPTHWISE,
         _DEPTHWISE_ACROSS,
         _SMALL_CHANNEL_INPUT_GRAD,

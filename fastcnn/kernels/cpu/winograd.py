@@ -28,7 +28,7 @@ from fastcnn.kernels.cpu.winograd_calls import AGAIN as AGAIN
 from fastcnn.kernels.cpu.winograd_calls import forward, input_grad, transformed
 from fastcnn.kernels.cpu.winograd_forms import F43, TAPS, Form
 from fastcnn.kernels.cpu.winograd_pieces import pieces_of
-from fastcnn.kernels.cpu.winograd_sizes import BLOCK, Winograd, block_of, tabulate
+from fastcnn.kernels.cpu.winograd_sizes import Winograd, block_of, tabulate
 from fastcnn.kernels.cpu.winograd_tiles import STRIPS
 
 # Errors grow with the square root of the channels; 2500 reach 1e-5 (docs/performance.md).
@@ -152,7 +152,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     product = 2 * points * columns * whole * pieces * (channels // g.groups) / PRODUCT_FLOPS
     transforms = columns * (channels * pieces / INPUT_TILES + rows / OUTPUT_TILES)
     weights = g.K * (g.C // g.groups) * pieces / WEIGHTS
-    if block_of(F43, channels * pieces) < BLOCK:
+    if block_of(F43, channels * pieces) < F43.block:
         product *= HALVED
     unit = known_unit()
     begun = points * blocks_of(columns, lanes * unit.vectors) * blocks_of(whole, unit.rows) * POINT

@@ -1,10 +1,10 @@
 """Winograd's algorithm over blocks of tiles.
 
-    weights    U[i, j] = G g G^T of every filter and channel
+    weights    U = G g G^T of every filter and channel
     for each block of tiles (of all images, numbered row by row)
-        input      V[i, j] = B^T d B of every channel and tile of the block
-        product    for some filters: M[i, j] = U[i, j] V[i, j] for all (i, j), which stays in L2;
-                   then Y = A^T M A, to the result
+        input      V = B^T d B of every channel and tile of the block
+        product    for some filters: M[i, j] = U[i, j] V[i, j] for all (i, j), which stays in L2, or
+                   as the form has it (winograd_forms.py); then Y = A^T M A, to the result
 
 Where there are several blocks for each thread a task is a block, from its input to its results, and
 threads wait for each other once. Where there are fewer, they share the channels of the input and
@@ -239,8 +239,8 @@ def _product_chunk(
                 b += bias[k]
             for entry in range(entries):
                 transform_output(
-                    form, c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane, image[5],
-                    bias, k * plane, per_pixel, b, numbers[1], sums,
+                    form, c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane,
+                    image[5], bias, k * plane, per_pixel, b, numbers[1], sums,
                 )  # fmt: skip
     failed = False
     for i in range(lanes):

@@ -1,8 +1,8 @@
 """The other two parts of Winograd's algorithm: filters transformed, and products of panels.
 
-U[i, j] of a layer is a matrix of filters and channels for each (i, j) of its points, in panels of as
-many filters as a register tile has rows: [panel][channel][row]. V[i, j] is a matrix of channels and
-tiles, one row per channel; M[i, j] the product of one of each, or the sum of some, one row per
+U[i, j] of a layer is a matrix of filters and channels for each (i, j) of its points, in panels of
+as many filters as a register tile has rows: [panel][channel][row]. V[i, j] is a matrix of channels
+and tiles, one row per channel; M[i, j] the product of one of each, or the sum of some, one row per
 filter.
 """
 

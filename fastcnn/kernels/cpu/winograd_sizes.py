@@ -8,16 +8,10 @@ import numpy as np
 
 from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
 from fastcnn.kernels.cpu.units import known_unit
-from fastcnn.kernels.cpu.winograd_forms import F43, Form
+from fastcnn.kernels.cpu.winograd_forms import Form
 from fastcnn.kernels.cpu.winograd_pieces import cut
 from fastcnn.kernels.cpu.winograd_tiles import Fields
 
-# Bytes of a block of tiles in one row of M: 64 tiles in float32, of which M takes 740 KB for 64
-# filters.
-BLOCK = 256
-# Filters that are multiplied with a block at a time: four panels of 14, whose M takes 645 KB of L2,
-# or up to 70 if those are all there are. 112 filters, 1.3 MB: 10 % slower.
-ROWS, ALL_ROWS = 56, 70
 # Channels that are added up in registers: a panel of 14 takes 14 KB, its tile of V 32 KB.
 DEPTH = 256
 # Channels of a task of the input transform.
@@ -92,8 +86,8 @@ def tabulate(
     v_step = C * pieces * v_row + lanes
     v_block = v_points * v_step
     some_panels = len(panels)
-    if padded > ALL_ROWS:
-        some_panels = even(len(panels), max(1, ROWS // unit.rows))
+    if padded > form.all_rows:
+        some_panels = even(len(panels), max(1, form.rows // unit.rows))
     parts = blocks_of(len(panels), some_panels)
     c_rows = int(panels[:some_panels, 2].sum())
     u_step = c_rows * channels * pieces + lanes
@@ -142,4 +136,6 @@ def tabulate(
 
 def block_of(form: Form, channels: int) -> int:
     """Bytes of a block of tiles in one row of M, for so many channels, pieces counted."""
-    return BLOCK if 2 * form.points[0] * channels * BLOCK <= MOST_SPAN else BLOCK // 2
+    return (
+        form.block if 2 * form.points[0] * channels * form.block <= MOST_SPAN else form.block // 2
+    )
