@@ -1,5 +1,5 @@
-"""Winograd's convolution of stride 2: borders, padding of either parity, biases, exact sums, what is
-not finite."""
+"""Winograd's convolution of stride 2: borders, padding of either parity, biases, exact sums, what
+is not finite."""
 
 import dataclasses
 import re

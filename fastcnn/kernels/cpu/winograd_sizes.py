@@ -136,6 +136,5 @@ def tabulate(
 
 def block_of(form: Form, channels: int) -> int:
     """Bytes of a block of tiles in one row of M, for so many channels, pieces counted."""
-    return (
-        form.block if 2 * form.points[0] * channels * form.block <= MOST_SPAN else form.block // 2
-    )
+    whole = 2 * form.points[0] * channels * form.block <= MOST_SPAN
+    return form.block if whole else form.block // 2
