@@ -13,13 +13,13 @@ from fastcnn.kernels.cpu import (
     small_channel,
     small_channel_full,
     small_channel_input_grad,
-    small_channel_tiles,
     small_channel_weight_grad,
 )
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.small_channel_panels import tile_product
-from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, TILES, cover, products
+from fastcnn.kernels.cpu.small_channel_products import PRODUCTS, emit_products, products
+from fastcnn.kernels.cpu.small_channel_tiles import TILES, cover, emit_tile
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
 from tests.functional.operations import Guarded, convolve, geometry_of, guarded, result_shape
 from tests.geometries import ConvCase, small_integers
@@ -159,15 +159,15 @@ def assembly(cpu, triple, unit, shape, inner):
     n, p, lowest = function.args[:5], function.args[5:10], function.args[10]
     if inner:
         sources = [
-            [emit.at(p[i], o) for o in small_channel_tiles._numbers(emit, p[2], n[3], count)]
+            [emit.at(p[i], o) for o in emit.integers(p[2], n[3], count)]
             for i, count in ((0, shape[1]), (1, shape[0]))
         ]
-        small_channel_tiles.emit_products(emit, shape, n[0], n[1], n[2], p[3], *sources, p[4])
+        emit_products(emit, shape, n[0], n[1], n[2], p[3], *sources, p[4])
     else:
-        table = small_channel_tiles._numbers(emit, p[3], n[4], 2 * shape[1])
+        table = emit.integers(p[3], n[4], 2 * shape[1])
         places = list(zip(table[::2], table[1::2], strict=True))
         least = emit.splat(lowest)
-        small_channel_tiles.emit_tile(
+        emit_tile(
             emit, shape, n[0], p[0], p[1], p[2], places, p[4], n[1], n[2], n[3], least,
             builder.icmp_signed("<", n[4], n[0]),
         )  # fmt: skip

@@ -171,10 +171,7 @@ def _product(rows_of):
                 if isinstance(kind, types.Array)
             }
             unit = known_unit()
-            numbers = [
-                emit.integer(data["runs"], builder.add(given["r0"], emit.index(i)))
-                for i in range(RUN * unit.vectors)
-            ]
+            numbers = emit.integers(data["runs"], given["r0"], RUN * unit.vectors)
             pointers = (
                 emit.at(data["a"], given["a0"]),
                 emit.at(builder.select(given["far"], data["b_far"], data["b_near"]), given["b0"]),

@@ -87,6 +87,11 @@ class Emitter(Flow):
         """The int64 at a place behind a pointer."""
         return self.builder.load(self.at_integer(pointer, offset), typ=_INT)
 
+    def integers(self, pointer, first, count):
+        """`count` int64 behind a pointer, from number `first` on."""
+        places = [self.builder.add(first, self.index(i)) for i in range(count)]
+        return [self.integer(pointer, place) for place in places]
+
     # The same number in every lane.
 
     def constant(self, number):
@@ -348,6 +353,12 @@ def flat_floats(*arrays):
     kinds = {a.dtype for a in arrays if isinstance(a, types.Array) and a.layout == "C"}
     all_arrays = all(isinstance(a, types.Array) for a in arrays)
     return all_arrays and len(kinds) == 1 and kinds <= {types.float32, types.float64}
+
+
+def flat_integers(*arrays):
+    """Whether these types are those of contiguous arrays, all of int64."""
+    flat = all(isinstance(a, types.Array) and a.layout == "C" for a in arrays)
+    return flat and all(a.dtype == types.int64 for a in arrays)
 
 
 def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, each=None, a_row=1):

@@ -2,7 +2,7 @@
 
 `tile` multiplies for the forward pass and for the tap rows of the input gradient: R filters (or
 taps) by V vectors of pixels, all of them in registers while every tap (or filter) adds its product,
-then straight to the output. `add_rows` adds up tap rows; `products` is the weight gradient's tile.
+then straight to the output. `add_rows` adds up tap rows.
 
 - Arrays are flat, of one type, float32 or float64; those of offsets are int64. All is counted in
   elements, nothing need be aligned beyond its elements.
@@ -20,7 +20,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import emitter, flat_floats
+from fastcnn.kernels.cpu.simd import emitter, flat_floats, flat_integers
 from fastcnn.kernels.cpu.units import known_unit
 
 # Rows and vectors of four tiles for each unit, as many accumulators as its registers hold beside
@@ -32,33 +32,6 @@ TILES = {
     "NEON": ((8, 2), (6, 3), (4, 4), (2, 8)),
     "generic": ((4, 2), (3, 3), (2, 4), (2, 4)),
 }
-# Filters and taps of a tile of inner products: as few pointers (10 and two offsets) as general
-# registers hold. 8 x 3 has one more, and its rows that are shorter than a vector ran at 0.55 of
-# this; 3 x 8 spilled and ran at a third.
-PRODUCTS = {"AVX-512": (4, 6), "AVX2": (4, 2), "NEON": (6, 3), "generic": (3, 2)}
-
-
-def _accepts(floats, offsets):
-    """Whether these can be the arrays of an operation here."""
-    arrays = all(isinstance(a, types.Array) and a.layout == "C" for a in offsets)
-    return flat_floats(*floats) and arrays and all(a.dtype == types.int64 for a in offsets)
-
-
-def _number(emit, pointer, i):
-    """Element i of an array of offsets."""
-    kind = i.type
-    place = emit.builder.gep(pointer, [i], source_etype=kind)
-    return emit.builder.load(place, align=8, typ=kind)
-
-
-def _numbers(emit, pointer, first, count, width=1):
-    """`count` offsets from element `first` on, every `width`-th."""
-    add, index = emit.builder.add, emit.index
-    return [_number(emit, pointer, add(first, index(i * width))) for i in range(count)]
-
-
-def _at_most(emit, a, b):
-    return emit.builder.select(emit.builder.icmp_signed("<", a, b), a, b)
 
 
 def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lowest, past):
@@ -70,7 +43,7 @@ def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lo
     a = emit.at(a, emit.index(rows))
     with emit.loop(depth, start) as loop:
         row = emit.at(a, builder.mul(loop.number, emit.index(rows)))
-        source = emit.at(x, _number(emit, taps, loop.number))
+        source = emit.at(x, emit.integer(taps, loop.number))
         xs = [emit.load(emit.at(source, place)) for place, _ in places]
         loop.next = []
         for m in range(rows):
@@ -124,7 +97,7 @@ def _tile(number):
     def typer(
         typingctx, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest, past
     ):  # fmt: skip
-        if not _accepts((a, x, y), (taps, vectors)):
+        if not (flat_floats(a, x, y) and flat_integers(taps, vectors)):
             return None
 
         def codegen(context, builder, signature, arguments):
@@ -138,7 +111,7 @@ def _tile(number):
             places = [emit.at(p, o) for p, o in zip(data[:3], (a0, x0, y0), strict=True)]
             shape = TILES[known_unit().name][number]
             entry = builder.shl(v0, emit.index(1))
-            table = _numbers(emit, data[4], entry, 2 * shape[1])
+            table = emit.integers(data[4], entry, 2 * shape[1])
             pairs = list(zip(table[::2], table[1::2], strict=True))
             least = emit.splat(lowest)
             emit_tile(
@@ -181,7 +154,7 @@ def _add_rows_typer(typingctx, depth, t, t0, offsets, n, y, y0, count):
     one before; a row of fewer elements than a vector is stored under a mask, and count = n, else
     count is the number of lanes.
     """
-    if not _accepts((t, y), (offsets,)):
+    if not (flat_floats(t, y) and flat_integers(offsets)):
         return None
 
     def codegen(context, builder, signature, arguments):
@@ -197,9 +170,9 @@ def _add_rows_typer(typingctx, depth, t, t0, offsets, n, y, y0, count):
         with emit.loop(rounds, []) as outer:
             outer.next = []
             first = builder.mul(outer.number, emit.index(2 * emit.lanes))
-            places = [_at_most(emit, p, last) for p in (first, builder.add(first, lanes))]
+            places = [emit.minimum(p, last) for p in (first, builder.add(first, lanes))]
             with emit.loop(depth, [emit.zero()] * 2) as loop:
-                row = emit.at(source, _number(emit, table, loop.number))
+                row = emit.at(source, emit.integer(table, loop.number))
                 loop.next = [
                     emit.add(total, emit.load(emit.at(row, place)))
                     for total, place in zip(loop.values, places, strict=True)
@@ -217,97 +190,6 @@ def _add_rows_typer(typingctx, depth, t, t0, offsets, n, y, y0, count):
 
 
 add_rows: Any = intrinsic(_add_rows_typer)
-
-
-def _maybe(emit, condition, values, work):
-    """Vectors that `work(values)` makes of some where the condition holds, else these."""
-    before = emit.builder.block
-    with emit.builder.if_then(condition):
-        made = work(values)
-        during = emit.builder.block
-    merged = []
-    for old, new in zip(values, made, strict=True):
-        value = emit.builder.phi(old.type)
-        value.add_incoming(old, before)
-        value.add_incoming(new, during)
-        merged.append(value)
-    return merged
-
-
-def emit_products(emit, shape, rows, whole, rest, table, xs, dys, c):
-    """Emit `products`; xs and dys are pointers with their offsets added."""
-    builder, (filters, taps) = emit.builder, shape
-    zero, lanes = emit.index(0), emit.index(emit.lanes)
-    mask = emit.between(zero, rest)
-    any_whole, any_rest = (builder.icmp_signed(">", n, zero) for n in (whole, rest))
-
-    def add(load, pointers, totals):
-        xs, dys = pointers
-        columns = [load(x) for x in xs]
-        totals = list(totals)
-        for m, dy in enumerate(dys):
-            factor = load(dy)
-            for j in range(taps):
-                totals[m * taps + j] = emit.fma(factor, columns[j], totals[m * taps + j])
-        return totals
-
-    with emit.loop(rows, [emit.zero()] * (filters * taps)) as outer:
-        entry = builder.shl(outer.number, emit.index(1))
-        offsets = _numbers(emit, table, entry, 2)
-        row = [[emit.at(p, o) for p in ps] for ps, o in zip((xs, dys), offsets, strict=True)]
-
-        def at(number):
-            place = builder.mul(number, lanes)
-            return [[emit.at(p, place) for p in ps] for ps in row]
-
-        def wholes(totals):
-            with emit.loop(whole, totals) as loop:
-                loop.next = add(emit.load, at(loop.number), loop.values)
-            return loop.next
-
-        def part(totals):
-            return add(lambda p: emit.masked_load(p, mask, emit.zero()), at(whole), totals)
-
-        totals = _maybe(emit, any_whole, outer.values, wholes)
-        totals = outer.next = _maybe(emit, any_rest, totals, part)
-    for i in range(0, filters * taps, emit.lanes):
-        place = emit.at(c, emit.index(i))
-        emit.store(emit.add(emit.load(place), emit.sums(totals[i : i + emit.lanes])), place)
-
-
-def _products_typer(
-    typingctx, rows, whole, rest, x, x0, taps, t0, dy, dy0, planes, k0, places, c, c0
-):  # fmt: skip
-    """The intrinsic of inner products along rows of pixels.
-
-    `products(rows, whole, rest, x, x0, taps, t0, dy, dy0, planes, k0, places, c, c0)`: for F
-    filters and J taps,
-
-        c[c0 + m*J + j] += sum over i < rows, l < whole*lanes + rest of
-            dy[dy0 + planes[k0 + m] + places[i, 1] + l] * x[x0 + taps[t0 + j] + places[i, 0] + l]
-
-    with rest < lanes; nothing else is read. c is whole vectors, to whose rest zeros are added. Each
-    lane is added up in the order of the rows, then the lanes by halves.
-    """
-    if not _accepts((x, dy, c), (taps, planes, places)):
-        return None
-
-    def codegen(context, builder, signature, arguments):
-        emit = emitter(context, builder, x.dtype)
-        rows, whole, rest, xv, x0, tv, t0, dyv, dy0, pv, k0, rv, cv, c0 = arguments
-        shape = filters, columns = PRODUCTS[known_unit().name]
-        source, factor = emit.at(emit.data(x, xv), x0), emit.at(emit.data(dy, dyv), dy0)
-        xs = [emit.at(source, o) for o in _numbers(emit, emit.data(taps, tv), t0, columns)]
-        dys = [emit.at(factor, o) for o in _numbers(emit, emit.data(planes, pv), k0, filters)]
-        table, target = emit.data(places, rv), emit.at(emit.data(c, cv), c0)
-        emit_products(emit, shape, rows, whole, rest, table, xs, dys, target)
-        return context.get_dummy_value()
-
-    i = types.intp
-    return types.void(i, i, i, x, i, taps, i, dy, i, planes, i, places, c, i), codegen
-
-
-products: Any = intrinsic(_products_typer)
 
 
 # Cycles of a tile beside its multiply-adds, measured on a Zen 5 core with results in L2: 121, 51,

@@ -27,6 +27,7 @@ from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
 from fastcnn.kernels.cpu.small_channel import positions
+from fastcnn.kernels.cpu.small_channel_products import PRODUCTS, products
 from fastcnn.kernels.cpu.small_channel_rows import (
     Copy,
     Sweep,
@@ -42,7 +43,6 @@ from fastcnn.kernels.cpu.small_channel_sweep import (
     forms_of,
     per_image,
 )
-from fastcnn.kernels.cpu.small_channel_tiles import PRODUCTS, products
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.vectors import prefetch_to_read
