@@ -192,6 +192,21 @@ def shares(
     return -size, some_panels, some_blocks
 
 
+def _even_shares(
+    tiles: int, most: int, panels: int, groups: int, rows: int
+) -> tuple[int, int, int]:
+    """As `shares`, for several taps, whose product takes so long that copying B does not count:
+    blocks as large as keep a few threads busy, and panels divided where blocks are too few."""
+    size = _halved(tiles, min(most, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS))))
+    blocks = blocks_of(tiles, size)
+    panel_blocks = max(
+        blocks_of(rows, ROWS), min(rows // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
+    )
+    some_panels = even(panels, blocks_of(panels, panel_blocks))
+    panel_blocks = blocks_of(panels, some_panels)
+    return size, some_panels, blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
+
+
 def _in_place(taps: np.ndarray, source: tuple[int, ...], grid: tuple[int, int, int]) -> bool:
     """Whether every tap of every pixel lies in the source, pixels beside each other."""
     _, H, W, sh, sw = source
@@ -279,23 +294,17 @@ def tabulate(
         some_tiles, some_panels, some_blocks = shares(
             tiles, max(1, min(TILES, most)), len(panels), groups, blocks_of(padded, ROWS), straight
         )
-        block = columns * some_tiles
-        span = block * some_blocks
     else:
         # C of both parts of a pair must fit into L2
-        some_tiles = min(
-            TILES if pairs is None else TILES // 2, max(FEWEST_TILES, blocks_of(tiles, FEW_TASKS))
+        most = TILES if pairs is None else TILES // 2
+        some_tiles, some_panels, some_blocks = _even_shares(
+            tiles, most, len(panels), groups, padded
         )
-        block = columns * _halved(tiles, some_tiles)
-        blocks = blocks_of(places, block)
-        panel_blocks = max(
-            blocks_of(padded, ROWS), min(padded // FEWEST_ROWS, FEW_TASKS // (blocks * groups))
-        )
-        some_panels = even(len(panels), blocks_of(len(panels), panel_blocks))
-        panel_blocks = blocks_of(len(panels), some_panels)
-        span = block * blocks_of(blocks, max(1, TASKS // (panel_blocks * groups)))
+    block = columns * some_tiles
+    span = block * some_blocks
     panel_blocks = blocks_of(len(panels), some_panels)
     spans = blocks_of(places, span)
+    a_panels = a_step = 0
     if in_blocks:
         # an odd number of vectors from tile to tile, which go to all sets of a cache in turn
         tile = some_channels * columns + lanes
@@ -304,16 +313,14 @@ def tabulate(
         of_b, of_c = some_tiles * tile, columns * unit.rows
         if some_channels < channels:
             of_c = block * int(panels[:some_panels, 2].sum())
-    else:
-        numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
-        of_b = some_channels * some_positions * columns
-        of_c = block * int(panels[:some_panels, 2].sum())
-    a_panels = a_step = 0
-    if in_blocks:
         a_panels, a_step = 1, unit.rows * line(unit, itemsize)
         if steps[1] != 1:
             a_step = unit.rows * some_channels + lanes
             a_panels = even(some_panels, max(1, PANELS_BYTES // (a_step * itemsize)))
+    else:
+        numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
+        of_b = some_channels * some_positions * columns
+        of_c = block * int(panels[:some_panels, 2].sum())
     laid = some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0
     numbers |= {
         "tasks": 0 if pairs and not pairs.together else groups * panel_blocks * spans,
