@@ -58,6 +58,33 @@ def _hops(emit, number, images, jumps, planes, steps):
     return list(zip(*hops, strict=True))
 
 
+def _loaded(emit, dy_rows, j, count, whole, ahead):
+    """Vectors of dY from column j on, of `count` lanes if not whole; what is `ahead` of them is
+    fetched."""
+    vectors = []
+    for row in dy_rows:
+        place = emit.at(row, j)
+        prefetch_line(emit.builder, emit.at(place, ahead), False)
+        if whole:
+            vectors.append(emit.load(place))
+        else:
+            mask = emit.between(emit.index(0), count)
+            vectors.append(emit.masked_load(place, mask, emit.zero()))
+    return vectors
+
+
+def _added(emit, stencil, from_x, x_rows, factors, totals):
+    """Totals of the taps with the products of one vector of each row of the band."""
+    totals, uses = list(totals), rows_served(stencil)
+    for u in x_rows:
+        vectors = from_x.load(x_rows[u]) if u in uses else {}
+        for _, offset, s in stencil.columns.terms:
+            for b, _, r in uses.get(u, []):
+                t = r * stencil.width + s
+                totals[t] = emit.fma(vectors[offset], factors[b], totals[t])
+    return totals
+
+
 def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
     """Emit `plane_dots`.
 
@@ -81,24 +108,9 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
         column = builder.add(builder.mul(j, emit.index(columns.step)), left)
         count = builder.sub(Q, j)
         from_x = SourceRow(emit, part, column, whole, W, count)
-        factors = []
         prefetch_rows(emit, part, x_rows, column, ahead[0])
-        for row in dy_rows:
-            place = emit.at(row, j)
-            prefetch_line(builder, emit.at(place, ahead[1]), False)
-            if whole:
-                factors.append(emit.load(place))
-            else:
-                mask = emit.between(emit.index(0), count)
-                factors.append(emit.masked_load(place, mask, emit.zero()))
-        totals, uses = list(totals), rows_served(part)
-        for u in x_rows:
-            vectors = from_x.load(x_rows[u]) if u in uses else {}
-            for _, offset, s in columns.terms:
-                for b, _, r in uses.get(u, []):
-                    t = r * stencil.width + s
-                    totals[t] = emit.fma(vectors[offset], factors[b], totals[t])
-        return totals
+        factors = _loaded(emit, dy_rows, j, count, whole, ahead[1])
+        return _added(emit, part, from_x, x_rows, factors, totals)
 
     def bands(part, start, count, x_image, dy_image, totals, hops):
         """`count` bands of rows from `start` on, at least one."""
