@@ -25,12 +25,10 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import gemm_weight_grad, implicit_gemm
-from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.fourier_blocks import Fourier, Side, plan, run
 from fastcnn.kernels.cpu.fourier_transforms import SIZE
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.pixel_bias import afterwards, at_once
 from fastcnn.kernels.cpu.product_tables import blocks_of
-from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
@@ -120,16 +118,6 @@ def _weight_grad(g: Conv2dGeometry, itemsize: int) -> Fourier:
     )  # fmt: skip
 
 
-@kernel
-def _bias_chunk(task, y, bias, relu):
-    """One bias per pixel, which is rare: added to an image of y afterwards."""
-    image = y[task * bias.size : (task + 1) * bias.size]
-    for i in range(image.size):
-        image[i] += bias[i]
-    if relu:
-        rectify(image, image.size)
-
-
 def conv2d(
     geometry: Conv2dGeometry,
     x: np.ndarray,
@@ -149,14 +137,11 @@ def conv2d(
     if not x.size or not w.size:
         implicit_gemm.conv2d(geometry, x, w, b, y, relu=relu)
         return None
-    later = b if b is not None and b.size != geometry.K else None
-    bias = np.empty(0, x.dtype) if b is None or later is not None else b.reshape(-1)
-    lowest = y.dtype.type(0 if relu and later is None else -np.inf)
+    bias, lowest = at_once(geometry, b, y, relu)
     if not run(_forward(geometry, x.itemsize), w, x, bias, lowest, y):
         implicit_gemm.conv2d(geometry, x, w, b, y, relu=relu)
         return AGAIN
-    if later is not None:
-        launch(_bias_chunk, geometry.N, 2 * y.nbytes, y.reshape(-1), later.reshape(-1), relu)
+    afterwards(geometry, b, y, relu)
     return None
 
 

@@ -7,8 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu.columns import rectify
-from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.pixel_bias import afterwards, at_once
 from fastcnn.kernels.cpu.small_channel_rows import Sweep, forward
 from fastcnn.kernels.cpu.small_channel_sweep import (
     Tables,
@@ -17,7 +16,6 @@ from fastcnn.kernels.cpu.small_channel_sweep import (
     seconds,
     tabulate,
 )
-from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import vector_unit
 
@@ -28,16 +26,6 @@ MOST_CHANNELS = 32
 MOST_BYTES = 512 << 10
 # Weights of a group that every task may pack, or keep sums of, for itself.
 MOST_WEIGHTS = 1 << 18
-
-
-@kernel
-def _bias_chunk(task, y, bias, relu):
-    """One bias per pixel, which is rare: added to an image of y afterwards."""
-    image = y[task * bias.size : (task + 1) * bias.size]
-    for i in range(image.size):
-        image[i] += bias[i]
-    if relu:
-        rectify(image, image.size)
 
 
 def positions(R: int, S: int) -> np.ndarray:
@@ -68,12 +56,9 @@ def conv2d(
     """
     if not y.size:
         return
-    later = b if b is not None and b.size != geometry.K else None
-    bias = np.empty(0, x.dtype) if b is None or later is not None else b.reshape(-1)
-    lowest = y.dtype.type(0 if relu and later is None else -np.inf)
+    bias, lowest = at_once(geometry, b, y, relu)
     run(_tables(geometry, x.itemsize), x, w, bias, y, lowest)
-    if later is not None:
-        launch(_bias_chunk, geometry.N, 2 * y.nbytes, y.reshape(-1), later.reshape(-1), relu)
+    afterwards(geometry, b, y, relu)
 
 
 def too_much(sweep: Sweep, itemsize: int) -> str | None:
