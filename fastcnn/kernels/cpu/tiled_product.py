@@ -50,6 +50,30 @@ def _reached(taps, t0, t1, pieces, p0, p1, sizes):
 
 
 @inner
+def _finish(
+    s, second, c, at_c, at_sums, zeros, valid, k, bias, relu, out, out_sizes, ahead, pieces, p0, p1
+):  # fmt: skip
+    """Store a complete tile, channel k's row first, that does not stand in the result's memory."""
+    if s.paired:
+        if s.together == 1 or second:
+            even, odd = at_c - at_sums, at_c
+            if not second:
+                even, odd = (zeros, at_c) if out_sizes[4] else (at_c, zeros)
+            store_pairs(
+                c, even, odd, zeros, valid, s.columns, out, out_sizes, k, s.clear, ahead, pieces,
+                p0, p1, s.lanes,
+            )  # fmt: skip
+        return
+    if bias.size > s.out_channels:
+        add_bias(
+            c, at_c, valid, s.columns, bias, k, pieces, p0, p1, s.grid_h, s.grid_w, s.lanes
+        )  # fmt: skip
+        if relu:
+            rectify(c[at_c:], valid * s.columns)
+    store(c, at_c, valid, s.columns, out, out_sizes, k, pieces, p0, p1, s.lanes)
+
+
+@inner
 def _multiply(
     s, second, source, packed, taps, offsets, corners, panels, bias, relu, out, sizes, out_sizes,
     b, c, ends, end, pieces, starts, tiles, runs, found, places, group, first, last, lead, n,
@@ -133,30 +157,14 @@ def _multiply(
                             runs, r0, step, onward, c, out, direct, at_c, c_step, done > 0,
                             ends, panels[p, 3], end if whole else 0,
                         )  # fmt: skip
-                    if whole and s.paired:
-                        if s.together == 1 or second:
-                            even, odd = at_c - at_sums, at_c
-                            if not second:
-                                even, odd = (zeros, at_c) if out_sizes[4] else (at_c, zeros)
-                            # the next panel's rows, or the first one's of the next tile
-                            ahead = height * out_plane
-                            if p == last - 1:
-                                ahead = 2 * columns - (k - first_row) * out_plane
-                            store_pairs(
-                                c, even, odd, zeros, valid, columns, out, out_sizes, k, s.clear,
-                                ahead, pieces, p0, p1, lanes,
-                            )  # fmt: skip
-                    elif whole and not direct:
-                        if per_pixel:
-                            add_bias(
-                                c, at_c, valid, columns, bias, k, pieces, p0, p1, s.grid_h,
-                                s.grid_w, lanes,
-                            )  # fmt: skip
-                            if relu:
-                                rectify(c[at_c:], valid * columns)
-                        store(
-                            c, at_c, valid, columns, out, out_sizes, k, pieces, p0, p1,
-                            lanes,
+                    if whole and not direct:
+                        # the next panel's rows, or the first one's of the next tile
+                        ahead = height * out_plane
+                        if p == last - 1:
+                            ahead = 2 * columns - (k - first_row) * out_plane
+                        _finish(
+                            s, second, c, at_c, at_sums, zeros, valid, k, bias, relu, out,
+                            out_sizes, ahead, pieces, p0, p1,
                         )  # fmt: skip
             done += depth
 
