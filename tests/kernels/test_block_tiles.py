@@ -9,13 +9,13 @@ from numba import types
 
 from fastcnn.kernels.cpu.block_tiles import (
     copy_panels,
-    copy_tile,
     emit_block_product,
     line,
     short_block,
     tall_block,
 )
 from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.microkernel import RUN
 from fastcnn.kernels.cpu.product_tables import shares
 from fastcnn.kernels.cpu.simd import Emitter, llvm_type
 from fastcnn.kernels.cpu.units import UNITS, vector_unit
@@ -28,24 +28,19 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 @kernel
 def multiplying(
-    tall, depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
-    c_step, c_ahead, accumulate, ends, e0, finish,
+    tall, depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0, f_step,
+    c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
 ):  # fmt: skip
     if tall:
         tall_block(
-            depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
-            c_step, c_ahead, accumulate, ends, e0, finish,
+            depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0, f_step,
+            c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
         )  # fmt: skip
     else:
         short_block(
-            depth, a, a0, by_rows, b, b0, source, w, of_w, f0, f_step, c_near, c_far, direct, c0,
-            c_step, c_ahead, accumulate, ends, e0, finish,
+            depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0, f_step,
+            c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
         )  # fmt: skip
-
-
-@kernel
-def copying(count, source, s0, s_step, target, t0):
-    copy_tile(count, source, s0, s_step, target, t0)
 
 
 @on_vectors
@@ -53,10 +48,12 @@ def copying(count, source, s0, s_step, target, t0):
 @pytest.mark.parametrize("tall", [False, True])
 @pytest.mark.parametrize("by_rows", [False, True])
 @pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize(("depth", "finish"), [(1, 0), (7, 1), (40, 2)])
-def test_product_is_the_contract(dtype, tall, by_rows, accumulate, depth, finish):
+def test_product_is_the_contract(dtype, tall, by_rows, accumulate, fresh, depth, finish):
     """Equal on integers; NaN all around what is read of A, B and C does not show, the buffer that
-    is not chosen is NaN, and nothing around C is written. What is fetched may be no memory."""
+    is not chosen is NaN, and nothing around C or a tile that is packed on the way is written. What
+    is fetched may be no memory."""
     itemsize = np.dtype(dtype).itemsize
     rows = UNIT.rows if tall else UNIT.short_rows
     columns = UNIT.vectors * UNIT.lanes(itemsize)
@@ -73,7 +70,23 @@ def test_product_is_the_contract(dtype, tall, by_rows, accumulate, depth, finish
     else:
         a[offset : offset + a_rows.size] = a_rows.ravel()
     b = np.full(offset + b_rows.size + 64, np.nan, dtype)
-    b[offset : offset + b_rows.size] = b_rows.ravel()
+    source, runs = np.full(9, np.nan, dtype), np.zeros(RUN * UNIT.vectors + 1, np.int64)
+    if fresh:
+        # one vector behind the other, the first of two places where the unit can
+        lanes = UNIT.lanes(itemsize)
+        source = np.full(offset + depth * (s_step := 3 * columns), np.nan, dtype)
+        for v in range(UNIT.vectors):
+            of_two = tall and UNIT.mask_registers and v == 0 and depth > 1
+            cut = lanes - 3 if of_two else lanes
+            first, second = v * lanes, (2 * columns - 5 if cut < lanes else v * lanes)
+            runs[1 + RUN * v :][:3] = first, second, cut
+            for k in range(depth):
+                row = source[offset + k * s_step :]
+                row[first : first + cut] = b_rows[k, v * lanes :][:cut]
+                row[second + cut : second + lanes] = b_rows[k, v * lanes + cut :][: lanes - cut]
+    else:
+        s_step = 0
+        b[offset : offset + b_rows.size] = b_rows.ravel()
     ends = np.full(offset + rows + 64, np.nan, dtype)
     ends[offset : offset + rows] = last
     expected = np.einsum("km,kj->mj", a_rows, b_rows) + accumulate * before
@@ -92,26 +105,15 @@ def test_product_is_the_contract(dtype, tall, by_rows, accumulate, depth, finish
             inside[...] = before
         near, far = (other, c) if direct else (c, other)
         multiplying(
-            tall, depth, a, offset, by_rows, b, offset, other, b, accumulate, direct << 40,
-            direct << 20, near, far, direct, offset, c_step, direct << 40, accumulate, ends, offset,
-            finish,
+            tall, depth, a, offset, by_rows, b, offset, source, fresh, offset, runs, 1, s_step, b,
+            accumulate, direct << 40, direct << 20, near, far, direct, offset, c_step,
+            direct << 40, accumulate, ends, offset, finish,
         )  # fmt: skip
         np.testing.assert_array_equal(inside, expected)
         assert np.isnan(c[untouched]).all()
-
-
-@on_vectors
-@dtypes
-def test_copy_reads_and_writes_its_tile_alone(dtype):
-    columns = UNIT.vectors * UNIT.lanes(np.dtype(dtype).itemsize)
-    source = np.arange(5 * 3 * columns, dtype=dtype)
-    target = np.full(5 * columns + 9, np.nan, dtype)
-    last = source.size - 4 * 3 * columns - columns  # the last row ends with the source
-    copying(5, source, last, 3 * columns, target, 4)
-    want = last + 3 * columns * np.arange(5)[:, np.newaxis] + np.arange(columns)
-    np.testing.assert_array_equal(target[4 : 4 + 5 * columns].reshape(5, columns), want)
-    assert np.isnan(target[:4]).all()
-    assert np.isnan(target[4 + 5 * columns :]).all()
+        np.testing.assert_array_equal(b[offset : offset + b_rows.size], b_rows.ravel())
+        assert np.isnan(b[:offset]).all()
+        assert np.isnan(b[offset + b_rows.size :]).all()
 
 
 @kernel
@@ -159,13 +161,13 @@ def assembly(cpu, triple, unit, tall):
     """The product, as a function of numbers and pointers, compiled for a CPU."""
     integer, pointer, yes = ir.IntType(64), ir.PointerType(), ir.IntType(1)
     module = ir.Module()
-    signature = ir.FunctionType(ir.VoidType(), [integer] * 5 + [pointer] * 5 + [yes] * 2)
+    signature = ir.FunctionType(ir.VoidType(), [integer] * 6 + [pointer] * 7 + [yes] * 3)
     function = ir.Function(module, signature, "product")
     emit = Emitter(
         None, ir.IRBuilder(function.append_basic_block()), llvm_type(types.float32), unit.lanes(4),
         unit.fused,
     )  # fmt: skip
-    numbers, pointers, choices = function.args[:5], function.args[5:10], function.args[10:]
+    numbers, pointers, choices = function.args[:6], function.args[6:13], function.args[13:]
     depth, finish, *steps = numbers
     rows = unit.rows if tall else unit.short_rows
     emit_block_product(emit, unit, rows, depth, pointers, steps, *choices, finish)
@@ -176,7 +178,8 @@ def assembly(cpu, triple, unit, tall):
 @pytest.mark.parametrize(("cpu", "triple", "name", "register", "multiply"), CPUS)
 @pytest.mark.parametrize("tall", [False, True])
 def test_the_loops_in_assembly(cpu, triple, name, register, multiply, tall):
-    """Of either order of A: whole vectors, a multiply-add for each total, nothing on the stack."""
+    """Of either order of A, B packed or not: whole vectors, a multiply-add for each total, nothing
+    on the stack."""
     (unit,) = (u for u in UNITS if u.name == name)
     loops = inner_loops(assembly(cpu, triple, unit, tall), multiply)
     assert loops

@@ -2,24 +2,26 @@
 
     for each block of register tiles of pixels
         for each chunk of channels
-            every tile's part of B is copied, one behind the other                  stays in L2
             for each panel of rows, copied several at a time        A's panel stays in L1
                 for each tile of pixels
                     C[panel, tile] += A[panel, chunk] B[chunk, tile]
+                    the first panel copies B's part, one behind the other           stays in L2
 
 In the image a tile of B is a line or two of every plane, kilobytes apart, each on a page of its
-own and rarely aligned; every panel would read it so anew. Copied once it is read in order. With
-panels outside, a panel's rows of the result are written in long runs, tile after tile. What the
-next block copies is fetched while the first panels are multiplied, and the weights that are copied
-next in the last products before.
+own and rarely aligned; every panel would read it so anew. Copied once it is read in order: by the
+first panel's products, or before them where a tile's pixels do not follow each other in one image
+or two. With panels outside, a panel's rows of the result are written in long runs, tile after tile.
+What the next block copies is fetched while the first panels are multiplied, and the weights that
+are copied next in the last products before.
 """
 
 from __future__ import annotations
 
-from fastcnn.kernels.cpu.block_tiles import copy_panels, copy_tile, short_block, tall_block
+from fastcnn.kernels.cpu.block_tiles import copy_panels, short_block, tall_block
 from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.masked_moves import put
+from fastcnn.kernels.cpu.microkernel import RUN
 from fastcnn.kernels.cpu.pixel_sums import lay_rows
 from fastcnn.kernels.cpu.pixel_tiles import add_bias, fill, store
 
@@ -50,36 +52,47 @@ def lay_panels(s, w, o, depth, panels, p0, p1, by_rows, a, lanes):
 
 
 @inner
+def _join(runs, pieces, p0, p1, grid_w, image_step, lanes):
+    """Where the vectors of pieces p0 … p1-1 are in images that follow each other, `image_step`
+    elements apart: in one or two of them."""
+    for p in range(p0, p1):
+        at, lane = pieces[p, 0] * RUN, pieces[p, 1]
+        place = pieces[p, 3] * image_step + pieces[p, 4] * grid_w + pieces[p, 5] - lane
+        if lane == 0:
+            runs[at], runs[at + 2] = place, lanes
+        else:
+            runs[at + 2] = lane
+        runs[at + 1] = place
+
+
+@inner
 def multiply_block(
     s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, ends, end, pieces,
-    starts, tiles, followed, group, first, last, lead, j0, n,
+    starts, tiles, runs, followed, joined, group, first, last, lead, j0, n,
 ):  # fmt: skip
     """The product of a part on the block of `n` pixels from j0 on, panels first … last-1, stored;
-    other names as in tiled_product.py."""
+    other names as in tiled_product.py. A tile is `followed` if its pixels follow each other in the
+    result, and `joined` if they do in the source, or in two images of it."""
     lanes, columns, channels = s.lanes, s.columns, s.channels
     plane, size, per_pixel = s.grid_h * s.grid_w, sizes[1] * sizes[2], bias.size > s.out_channels
-    joined = s.step > 0  # pixels follow each other in the source as they do in the grid
     several, by_rows = channels > s.some_channels, s.channel_step == 1
+    of_tile, of_two = RUN * (columns // lanes), s.masks and panels[first, 2] == s.tall
     for tile in range(tiles):
         p0 = starts[tile]
-        followed[tile] = (
-            pieces[p0, 4] * s.grid_w + pieces[p0, 5] + columns <= plane
-            and (tile + 1) * columns <= lead + n and (tile > 0 or lead == 0)
-        )  # fmt: skip
+        full = (tile + 1) * columns <= lead + n and (tile > 0 or lead == 0)
+        followed[tile] = full and pieces[p0, 4] * s.grid_w + pieces[p0, 5] + columns <= plane
+        joined[tile] = s.step > 0 and (followed[tile] or (full and of_two and plane >= lanes))
+        if joined[tile]:
+            _join(runs, pieces, p0, starts[tile + 1], s.grid_w, sizes[0] * size, lanes)
     for c0 in range(0, channels, s.some_channels):
         c1 = min(channels, c0 + s.some_channels)
         base, whole = group * channels, c1 == channels
         for tile in range(tiles):
             p0, p1 = starts[tile], starts[tile + 1]
-            at = tile * s.tile
-            if joined and followed[tile]:
-                pixel = pieces[p0, 4] * s.grid_w + pieces[p0, 5]
-                o = (pieces[p0, 3] * sizes[0] + base + c0) * size + pixel
-                copy_tile(c1 - c0, source, o, size, b, at)
-            else:
+            if not joined[tile]:
                 fill(
-                    b[at:], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, 0, 1, base + c0,
-                    base + c1, columns, lanes,
+                    b[tile * s.tile :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, 0, 1,
+                    base + c0, base + c1, columns, lanes,
                 )  # fmt: skip
         # where the next chunk's tiles begin, or the next block's
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
@@ -101,11 +114,11 @@ def multiply_block(
                     at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
                     c_step, c_ahead = plane, columns
                 f0, f_step, of_w = 0, 0, False
-                if p == first and joined:
+                if p == first and s.step > 0:
                     image, pixel = divmod(next_pixel + tile * columns, plane)
                     f0 = (image * sizes[0] + base + next_channel) * size + pixel
                     f_step = size
-                elif not joined and p - first < sizes[3] * sizes[4]:
+                elif s.step == 0 and p - first < sizes[3] * sizes[4]:
                     # as many lines as a tile's pixels lie apart, some for each panel
                     image, pixel = divmod(next_pixel + tile * columns, plane)
                     i, j = divmod(pixel, s.grid_w)
@@ -129,15 +142,17 @@ def multiply_block(
                         f0 = 0
                 if height == s.tall:
                     tall_block(
-                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, w, of_w, f0, f_step,
-                        c, out, direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
-                        end if whole else 0,
+                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
+                        p == first and joined[tile], (base + c0) * size, runs, tile * of_tile, size,
+                        w, of_w, f0, f_step, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
+                        ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
                 else:
                     short_block(
-                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source, w, of_w, f0, f_step,
-                        c, out, direct, at_c, c_step, c_ahead, c0 > 0, ends, panels[p, 3],
-                        end if whole else 0,
+                        c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
+                        p == first and joined[tile], (base + c0) * size, runs, tile * of_tile, size,
+                        w, of_w, f0, f_step, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
+                        ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
                 if whole and not direct:
                     if per_pixel:

@@ -54,13 +54,18 @@ RUN = 5
 IN_ORDER = tuple(int.from_bytes(range(i, i + 8), "little") for i in (0, 8))
 
 
+def choosing(emit, split):
+    """What makes a vector of two, of whose lanes those below `split` are the first's."""
+    mask = emit.below(split)
+    return lambda a, b: emit.builder.select(mask, a, b)
+
+
 def _choosing(emit, run, by_number):
     """What makes a vector of B of its first and second, as a vector's RUN numbers say."""
     if by_number:
         numbers = emit.lane_numbers(run[3:])
         return lambda a, b: emit.picked(a, b, numbers)
-    mask = emit.below(run[2])
-    return lambda a, b: emit.builder.select(mask, a, b)
+    return choosing(emit, run[2])
 
 
 def emit_tile(emit, rows, vectors, c, c_step, ahead, accumulate, ends, finish, sums):

@@ -54,7 +54,7 @@ _FIELDS = (
     "row_step", "channel_step", "group_step",
     # how it is cut
     "some_channels", "some_positions", "some_panels", "block", "span", "spans",
-    "lanes", "columns", "tall", "picks",
+    "lanes", "columns", "tall", "picks", "masks",
     # the result: its channels, whether its rows take tiles as they are, and aligned
     "out_channels", "dense", "aligned", "paired", "together", "clear",
     # where B is found (planes.py)
@@ -331,6 +331,7 @@ def tabulate(
         "some_channels": some_channels, "some_positions": some_positions,
         "some_panels": some_panels, "block": block, "span": span, "spans": spans,
         "lanes": lanes, "columns": columns, "tall": unit.rows, "picks": unit.picks,
+        "masks": unit.mask_registers,
         "out_channels": out[0], "dense": dense, "aligned": aligned,
         "paired": pairs is not None, "together": pairs.together if pairs else 1,
         "clear": pairs.clear if pairs else 0, "laid": laid,

@@ -367,14 +367,17 @@ def multiply_tile(emit, depth, a, b, b_step, rows, vectors, start, a_step=None, 
     return multiply_runs(emit, depth, a, runs, b_step, rows, start, a_step, each, a_row)
 
 
-def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=None, a_row=1):
+def multiply_runs(
+    emit, depth, a, runs, step, rows, start, a_step=None, each=None, a_row=1, kept=None
+):  # fmt: skip
     """start[row*vectors + v] += sum over k of a[k*a_step + row*a_row] * vector v of B's row k.
 
     runs[v] = (first, second, choose): choose(a, b) makes the vector of those at first[k*step …] and
     second[k*step …]; without it all is from first. Emits a loop of `depth` rounds, at least one,
     and returns the totals: per round one or two loads for each vector of B, `rows` broadcasts of A,
     a multiply-add for each total, all totals in registers. A is packed where no a_step is given.
-    `each` is called with the number of the round, to emit what else is to be done in it.
+    `each` is called with the number of the round, to emit what else is to be done in it. Where
+    `kept` is given, B's rows are stored there too, one behind the other.
     """
     builder, vectors = emit.builder, len(runs)
     a_step = emit.index(rows) if a_step is None else a_step
@@ -389,6 +392,10 @@ def multiply_runs(emit, depth, a, runs, step, rows, start, a_step=None, each=Non
             if choose is not None:
                 vector = choose(vector, emit.load(emit.at(second, row_of_b)))
             bs.append(vector)
+        if kept is not None:
+            row = emit.at(kept, builder.mul(loop.number, emit.index(vectors * emit.lanes)))
+            for v, vector in enumerate(bs):
+                emit.store(vector, emit.at(row, emit.index(v * emit.lanes)))
         loop.next = []
         for row in range(rows):
             factor = emit.broadcast(emit.at(row_of_a, emit.index(row * a_row)))

@@ -199,7 +199,7 @@ def _product_chunk(
     end = 0 if per_pixel else 2 if relu else 1 if bias.size > 0 else 0
     pieces = np.empty((s.pieces, 7), np.int64)
     starts = np.empty(s.block // columns + 1, np.int64)
-    found = np.empty(s.block // columns, np.int64)
+    found, joined = np.empty(s.block // columns, np.int64), np.empty(s.block // columns, np.bool_)
     # Behind the block's tiles stands a tile of packed B: whole vectors, its own offsets of taps.
     own_runs = RUN * (s.block // lanes)
     runs = np.empty(own_runs + of_tile, np.int64)
@@ -222,7 +222,7 @@ def _product_chunk(
             multiply_block(
                 s, source, packed, all_taps[s.first_tap : s.first_tap + 1], panels, bias, relu, out,
                 source_sizes[part], out_sizes[part], a, b, c, ends, end, pieces, starts, tiles,
-                found, group, first, last, lead, j0, n,
+                runs, found, joined, group, first, last, lead, j0, n,
             )  # fmt: skip
             continue
         for other in range(part, beyond):
