@@ -7,6 +7,7 @@ import pytest
 from llvmlite import ir
 from numba import types
 
+from fastcnn.functional import conv2d
 from fastcnn.kernels.cpu.block_tiles import (
     copy_panels,
     emit_block_product,
@@ -189,3 +190,19 @@ def test_the_loops_in_assembly(cpu, triple, name, register, multiply, tall):
         assert len(products) % ((unit.rows if tall else unit.short_rows) * unit.vectors) == 0
         assert all(len(re.findall(register, line)) >= 2 for line in products)
         assert not on_stack(loop)
+
+
+@on_vectors
+@dtypes
+@pytest.mark.parametrize("plane", [7, 5, 3])
+def test_tiles_of_several_images_keep_them_apart(dtype, plane):
+    """An image of NaN spoils none of its neighbours, which share tiles with it. A vector lies in
+    two images where planes have 49 pixels, and in more where they have 9."""
+    rng = np.random.default_rng(plane)
+    x = rng.integers(-8, 9, (5, 20, plane, plane)).astype(dtype)
+    w = rng.integers(-8, 9, (30, 20, 1, 1)).astype(dtype)
+    want = np.einsum("kc,ncij->nkij", w[:, :, 0, 0], x)
+    x[2] = np.nan
+    y = conv2d(x, w, algorithm="implicit_gemm")
+    np.testing.assert_array_equal(y[[0, 1, 3, 4]], want[[0, 1, 3, 4]])
+    assert np.isnan(y[2]).all()
