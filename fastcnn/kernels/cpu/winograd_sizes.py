@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.kernels.cpu.product_tables import blocks_of, even, panels_of
+from fastcnn.kernels.cpu.threads import WORTH_SHARING
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.winograd_forms import Form
 from fastcnn.kernels.cpu.winograd_pieces import cut
@@ -88,6 +89,12 @@ def tabulate(
     some_panels = len(panels)
     if padded > form.all_rows:
         some_panels = even(len(panels), max(1, form.rows // unit.rows))
+    some, flops = min(C, CHANNELS), 2 * len(form.table) * tiles * K * channels * pieces
+    if blocks * groups == 1 and flops >= WORTH_SHARING:
+        # One image of 24x24: a single task would leave all threads but one without work. Two tasks
+        # look up and read the same tiles, which takes a tenth of what they do.
+        some_panels = min(some_panels, blocks_of(len(panels), FEWEST_TASKS))
+        some = min(some, blocks_of(C, FEWEST_TASKS))
     parts = blocks_of(len(panels), some_panels)
     c_rows = int(panels[:some_panels, 2].sum())
     u_step = c_rows * channels * pieces + lanes
@@ -99,7 +106,6 @@ def tabulate(
     fewest = max(fewest, blocks_of(FEWEST_TASKS, groups * parts))
     span = fewest * max(1, SPAN // (v_block * itemsize * fewest))
     span = even(blocks, min(blocks, span))
-    some = min(C, CHANNELS)
     depth = even(channels * pieces, DEPTH)
     return Winograd(
         form=form,
@@ -130,7 +136,7 @@ def tabulate(
             c_size * itemsize + block * size * 8,
             (min(lanes, channels) * filter_places.size + lanes) * lanes * itemsize,
         ),
-        flops=2 * len(form.table) * tiles * K * channels * pieces,
+        flops=flops,
     )  # fmt: skip
 
 
