@@ -11,8 +11,8 @@ In the image a tile of B is a line or two of every plane, kilobytes apart, each 
 own and rarely aligned; every panel would read it so anew. Copied once it is read in order: by the
 first panel's products, or before them where a tile's pixels do not follow each other in one image
 or two. With panels outside, a panel's rows of the result are written in long runs, tile after tile.
-What the next block copies is fetched while the first panels are multiplied, and the weights that
-are copied next in the last products before.
+What the next block copies is fetched while the panels of the first half are multiplied, and the
+weights that are copied next in the last products before.
 """
 
 from __future__ import annotations
@@ -94,7 +94,10 @@ def multiply_block(
                     b[tile * s.tile :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, 0, 1,
                     base + c0, base + c1, columns, lanes,
                 )  # fmt: skip
-        # where the next chunk's tiles begin, or the next block's
+        # Where the next chunk's tiles begin, or the next block's. They are fetched by every so many
+        # products of the first half of the panels: by all of the first panel's, two threads' bursts
+        # met in the memory that they share.
+        apart = max(1, (last - first) // 2)
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
         for p in range(first, last):
             k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
@@ -114,8 +117,9 @@ def multiply_block(
                     at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
                     c_step, c_ahead = plane, columns
                 f0, f_step, of_w = 0, 0, False
-                if p == first and s.step > 0:
-                    image, pixel = divmod(next_pixel + tile * columns, plane)
+                product = (p - first) * tiles + tile
+                if s.step > 0 and product % apart == 0 and product < apart * tiles:
+                    image, pixel = divmod(next_pixel + product // apart * columns, plane)
                     f0 = (image * sizes[0] + base + next_channel) * size + pixel
                     f_step = size
                 elif s.step == 0 and p - first < sizes[3] * sizes[4]:

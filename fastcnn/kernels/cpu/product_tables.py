@@ -30,7 +30,8 @@ FEW_TASKS, TASKS = 8, 32
 # Channels of a chunk at the least, where there are as many: they share the mask of a row.
 LEAST_CHANNELS = 16
 # A product of a single tap (block_product.py): bytes of a block of B, which stays in L2; beside its
-# sums, where there are several chunks of channels.
+# sums, where there are several chunks of channels, unless B is put together piece by piece, which
+# is worth doing as seldom as can be (1024->2048x14x14, stride 2: 8 % of the whole).
 BLOCK_BYTES = {False: 460 * 1024, True: 384 * 1024}
 # Bytes of the panels of A that are copied together, where rows follow each other in w: four of 512
 # channels. Where w's rows are a multiple of 4 KB apart, a panel of each falls on one set of L1: 14
@@ -40,7 +41,7 @@ PANELS_BYTES = 118 * 1024
 LEAST_PANELS = 8
 # What copying a tile of B takes, in panels multiplied by it: straight from the source, and put
 # together piece by piece.
-COPIED_PANELS = {True: 0.25, False: 1.0}
+COPIED_PANELS = {True: 0.5, False: 1.0}
 # Channels of the source a multiple of this apart, give or take a line, fall on the same few sets of
 # a cache: a tile of B, which takes a line or two from each, would not stay in L1.
 ALIAS_BYTES = 4096
@@ -290,7 +291,8 @@ def tabulate(
     tiles = blocks_of(places, columns)
     if in_blocks:
         straight = not taps.any() and source[1:] == (*grid[1:], 1, 1)
-        most = BLOCK_BYTES[channels > some_channels] // (some_channels * columns * itemsize)
+        beside_sums = straight and channels > some_channels
+        most = BLOCK_BYTES[beside_sums] // (some_channels * columns * itemsize)
         some_tiles, some_panels, some_blocks = shares(
             tiles, max(1, min(TILES, most)), len(panels), groups, blocks_of(padded, ROWS), straight
         )
