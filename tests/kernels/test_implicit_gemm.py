@@ -119,12 +119,12 @@ def test_short_rows_are_picked_out_of_planes(W, least, packed):
         ("conv2d_weight_grad", 16, 56, 32, 3, 2),
     ],
 )
-def test_serves_strided_layers_of_some_channels(operation, channels, size, filters, kernel, stride):
-    """Where the kernels for few channels took 1.16 to 1.4 times as long."""
+def test_few_channels_leave_strided_layers(operation, channels, size, filters, kernel, stride):
+    """To implicit GEMM, or to what is faster still: they took 1.16 to 1.4 times as long."""
     g = conv2d_geometry(
         (8, channels, size, size), (filters, channels, kernel, kernel), stride=stride, padding=1
     )
-    assert choose(Problem(operation, g, "float32")).name == "implicit_gemm"
+    assert choose(Problem(operation, g, "float32")).name in ("implicit_gemm", "winograd_strided")
 
 
 @on_vectors
