@@ -169,7 +169,9 @@ class Run:
                     self.results.left_out.append(text)
             self._play(contests)
         finally:
-            for contest in filter(lambda contest: contest.measured, contests):
+            for contest in contests:
+                if not contest.measured(self.settings):
+                    continue
                 for side in contest.sides:
                     self.results.rows.append(row(contest, side, self.settings))
             for worker in self._workers.values():

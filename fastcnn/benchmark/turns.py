@@ -75,10 +75,10 @@ class Contest:
         """The side that users get."""
         return next((s for s in self.ready if s.name == "auto"), None)
 
-    @property
-    def measured(self) -> bool:
+    def measured(self, settings: Settings) -> bool:
         """Whether there is something to report, even if the run ends here."""
-        return self.rounds >= LEAST_ROUNDS or not any(s.running for s in self.ready)
+        enough = min(LEAST_ROUNDS, settings.rounds)
+        return self.rounds >= enough or not any(s.running for s in self.ready)
 
     def over(self, settings: Settings) -> bool:
         """Whether it has had its rounds, and more of them are not asked for."""

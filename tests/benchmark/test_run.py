@@ -172,6 +172,11 @@ def test_a_deadline_that_is_far_leaves_nothing_out(together):
     assert len(found.rows) == 6
 
 
+def test_a_run_of_one_round_is_reported():
+    _, found = recorded(("torch",), {}, rounds=1, most_rounds=1)
+    assert [len(row["rounds"]) for row in found.rows] == [1, 1]
+
+
 def test_cases_that_are_measured_apart_have_one_after_the_other():
     recorded(("torch",), {}, problems=THREE)
     assert Recorder.cases == [problem for problem in THREE for _ in range(16)]
