@@ -1,6 +1,6 @@
 """Calls that are made again and again on arrays of the same form.
 
-Reading arguments, looking at arrays and handing them to compiled code takes 5 to 20 us a call; the
+Reading arguments, looking at arrays and handing them to compiled code takes 5 to 30 us a call; the
 arithmetic of a small layer takes less than one. So the eighth call with the same shapes, types and
 parameters leaves a recipe (kernels/cpu/recipe.py), and later ones only look whether it is theirs:
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import starmap
 from marshal import dumps
 from typing import Any, NamedTuple
 
@@ -25,11 +24,14 @@ import numpy as np
 from fastcnn.arguments import is_plain
 from fastcnn.arrays import Array
 from fastcnn.kernels.plans import Plan, is_recording, plan, recipe_of
+from fastcnn.memory import RESULTS
 
 # Calls before a recipe is made: compiling what a new operation needs takes 0.1 s.
 _WARM_UP = 8
 # Forms of calls kept; a network has tens.
 _KEPT = 1024
+# Bytes of a call's arrays, of which making its recipe takes four copies.
+_MOST_BYTES = 16 << 20
 
 
 class _Known(NamedTuple):
@@ -42,11 +44,13 @@ class _Known(NamedTuple):
     asked : tuple
         What `plan` is asked, to see whether it is still the same.
     types, results : tuples
-        Types of the inputs (None for none); shapes and types of the outputs.
+        Types of the inputs (None for none); of the outputs what makes them, shapes and types.
     run : callable
-        Of inputs and outputs; returns what the implementation does, or None if it did nothing.
-    answers : bool
-        Whether that belongs to the results.
+        Of inputs and outputs; returns what the implementation does, or how many numbers it could
+        not take; None if it did nothing.
+    answers, transforms : bool
+        Which of both.
+    recipe : Recipe
     """
 
     plan: Plan
@@ -55,6 +59,8 @@ class _Known(NamedTuple):
     results: tuple[Any, ...]
     run: Callable[..., float | None]
     answers: bool
+    transforms: bool
+    recipe: Any
 
 
 _Parameters = tuple[Any, ...]
@@ -94,9 +100,9 @@ def repeated(operation: str, parameters: tuple[Any, ...], *inputs: Any) -> list[
     for a, dtype in zip(inputs, known.types, strict=True):
         if a is not None and not (type(a) is np.ndarray and a.dtype is dtype and a.flags.carray):
             return None
-    results: list[Any] = [*starmap(np.empty, known.results)]
+    results: list[Any] = [make(shape, dtype) for make, shape, dtype in known.results]
     answer = known.run(*inputs, *results)
-    if answer is None:
+    if answer is None or (answer and known.transforms):
         return None
     if known.answers:
         results.append(answer)
@@ -129,6 +135,11 @@ def perform(
     return answer
 
 
+def _maker(output: Array) -> Callable[..., Array]:
+    """What makes results like this one; asking the pool takes longer than NumPy."""
+    return np.empty if output.nbytes < RESULTS.least else RESULTS.empty
+
+
 def _count(
     chosen: Plan,
     parameters: tuple[Any, ...],
@@ -141,6 +152,8 @@ def _count(
     problem = chosen.problem
     g = problem.geometry
     types = tuple(None if a is None else np.dtype(a.dtype.type) for a in inputs)
+    if sum(a.nbytes for a in (*inputs, *outputs) if a is not None) > _MOST_BYTES:
+        return
     key = _key(problem.operation, parameters, inputs)
     if key is None or not is_plain(parameters):
         return
@@ -150,9 +163,12 @@ def _count(
     before, count = _counts.get(key, (chosen, 0))
     count = count + 1 if before is chosen else 1
     _counts[key] = chosen, count
-    if count == _WARM_UP:
-        recipe = recipe_of(partial(chosen.run, g, **options), list(inputs), list(outputs))
+    known = _known.get(key)
+    if count == _WARM_UP or (known is not None and known.recipe.stale and not count % _WARM_UP):
+        run, transforms = partial(chosen.run, g, **options), chosen.implementation.transforms
+        recipe = recipe_of(run, list(inputs), list(outputs), transforms)
         if recipe is not None:
             asked = problem.operation, g, problem.dtype, chosen.algorithm
-            results = tuple((a.shape, np.dtype(a.dtype.type)) for a in outputs)
-            _known[key] = _Known(chosen, asked, types, results, recipe.run, answers)
+            results = tuple((_maker(a), a.shape, np.dtype(a.dtype.type)) for a in outputs)
+            how = recipe.run, answers, transforms, recipe
+            _known[key] = _Known(chosen, asked, types, results, *how)

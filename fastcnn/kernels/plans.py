@@ -16,8 +16,8 @@ from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose,
 # A network has tens of geometries; the bound only stops a sweep over shapes from growing for ever.
 _KEPT = 1024
 
-# Seconds of a small call, most of which would be Python's.
-_SMALL = 2e-5
+# Seconds of a small call on one core: of one that launches several kernels 10 to 30 us are Python.
+_SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ def _make(problem: Problem, implementation: Implementation, algorithm: str = "au
         run = _tracing(run, problem)
     if problem.device == "cpu" and problem.operation in ("conv2d", "conv2d_input_grad"):
         pack = implementation.packer()
-    small = problem.device == "cpu" and not implementation.transforms
-    small = small and implementation.cost(problem) <= _SMALL
+    small = problem.device == "cpu" and implementation.cost(problem) <= _SMALL
     workspace = implementation.workspace(problem)
     return Plan(problem, implementation, run, workspace, pack, algorithm, small)
 
@@ -188,9 +187,11 @@ def recording() -> Iterator[Any]:
             _tape.reset(token)
 
 
-def recipe_of(run: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> Any:
+def recipe_of(
+    run: Callable[..., Any], inputs: list[Any], outputs: list[Any], tells: bool = False
+) -> Any:
     """How to repeat a call in one (kernels/cpu/recipe.py); None where that cannot be done."""
-    return import_module("fastcnn.kernels.cpu.recipe").recipe_of(run, inputs, outputs)
+    return import_module("fastcnn.kernels.cpu.recipe").recipe_of(run, inputs, outputs, tells)
 
 
 def is_recording() -> bool:

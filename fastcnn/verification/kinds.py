@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from fastcnn.arguments import PADDING_STRINGS, pair
@@ -102,7 +103,7 @@ class ConvProblem:
         padding = _padding(values.get("p", (0,)))
         return cls(n, c, h, w, k, r, s, stride, padding, dilation, g, name)
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Any]:
         """The keyword arguments of conv2d and its gradients."""
         return {
@@ -112,7 +113,7 @@ class ConvProblem:
             "groups": self.groups,
         }
 
-    @property
+    @cached_property
     def geometry(self) -> Conv2dGeometry:
         c_group = self.C // self.groups if self.groups > 0 else self.C
         shapes = (self.N, self.C, self.H, self.W), (self.K, c_group, self.R, self.S)
@@ -174,7 +175,7 @@ class PoolProblem:
         padding = _padding(values.get("p", (0,)))
         return cls(n, c, h, w, r, s, stride, padding, dilation, "ceil" in values, name)
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Any]:
         """The keyword arguments of max_pool2d, its gradient and the views of its mask."""
         return {
@@ -185,7 +186,7 @@ class PoolProblem:
             "ceil_mode": self.ceil_mode,
         }
 
-    @property
+    @cached_property
     def geometry(self) -> Pool2dGeometry:
         return pool2d_geometry((self.N, self.C, self.H, self.W), **self.options)
 
@@ -220,7 +221,7 @@ class DenseProblem:
         n, i, o = _numbers(values, n=1, i=1, o=1)
         return cls(n, i, o, name)
 
-    @property
+    @cached_property
     def geometry(self) -> DenseGeometry:
         return DenseGeometry(self.N, self.I, self.O)
 
@@ -243,7 +244,7 @@ class ShapeProblem:
 
     kind: ClassVar[str] = "shape"
 
-    @property
+    @cached_property
     def geometry(self) -> Extent:
         return Extent(self.shape)
 

@@ -1,10 +1,12 @@
 """Calls repeated by recipe: the same bits, the same errors, the same conditions as the first."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn import functional, precision
 from fastcnn.functional import repeated
 from fastcnn.kernels import plans, selection
@@ -12,6 +14,7 @@ from fastcnn.kernels.cpu.jit import config, kernel
 from fastcnn.kernels.cpu.recipe import recipe_of
 from fastcnn.kernels.cpu.replay import recording
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.verification.problems import parse
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 
@@ -330,3 +333,117 @@ def test_what_is_kept_is_bounded(monkeypatch):
     for n in range(1, 9):
         functional.relu(np.ones(n, np.float32))
     assert len(repeated._counts) <= 3
+
+
+# Algorithm -> operation, problem: calls of several launches, which threads share.
+SHARED = {
+    "winograd": ("conv2d", "n1c32h26k64r3p1"),
+    "winograd, input grad": ("conv2d_input_grad", "n1c32h26k64r3p1"),
+    "winograd, weight grad": ("conv2d_weight_grad", "n1c32h26k64r3"),
+    "winograd of phases": ("conv2d", "n1c32h26k32r3d2p2"),
+    "winograd, a block a task": ("conv2d", "n8c16h30k16r3p1"),
+    "fourier": ("conv2d", "n1c24h24k24r7p3"),
+    "implicit_gemm": ("conv2d", "n8c24h20k30r3st3"),
+    "small_channel": ("conv2d_weight_grad", "n4c1h28k16r5"),
+    "depthwise": ("conv2d", "n2c64h20k64r3p1g64"),
+}
+
+
+def shared_call(name, rng):
+    """A call of one of SHARED on new arrays, and the first of them."""
+    operation, text = SHARED[name]
+    problem, algorithm = parse(text), name.split(",")[0].replace(" of ", "_")
+    g = problem.geometry
+    x, w, dy = (numbers(rng, *s) for s in (g.input_shape, g.weight_shape, g.output_shape))
+    arguments = {
+        "conv2d": (x, w, numbers(rng, g.K)),
+        "conv2d_input_grad": (dy, w, g.input_shape),
+        "conv2d_weight_grad": (x, dy, g.weight_shape),
+    }[operation]
+    call = partial(getattr(functional, operation), *arguments, algorithm=algorithm)
+    return partial(call, **problem.options), arguments[0]
+
+
+@pytest.fixture
+def own_threads():
+    before = fastcnn.get_num_threads()
+    yield
+    fastcnn.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_launches_that_threads_share(name, own_threads):
+    rng = np.random.default_rng(5)
+    calls = [shared_call(name, rng)[0] for _ in range(ENOUGH + 3)]
+    for threads in (2, 1, 3):
+        fastcnn.set_num_threads(threads)
+        expected = []
+        for call in calls:
+            repeated._counts.clear()
+            repeated._known.clear()
+            expected.append(bits(call()))
+        assert [bits(call()) for call in calls] == expected
+        (known,) = repeated._known.values()
+        assert known.recipe.threads == threads
+
+
+def test_another_number_of_threads_has_another_recipe(own_threads):
+    call, _ = shared_call("winograd", np.random.default_rng(6))
+    fastcnn.set_num_threads(2)
+    expected = bits(call())
+    for _ in range(ENOUGH):
+        call()
+    (first,) = repeated._known.values()
+    fastcnn.set_num_threads(1)
+    assert first.recipe.stale
+    assert all(bits(call()) == expected for _ in range(ENOUGH))
+    (second,) = repeated._known.values()
+    assert (second.recipe.threads, second.recipe.stale) == (1, False)
+
+
+@pytest.mark.parametrize("name", [name for name in SHARED if name[0] in "wf"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e35])
+def test_numbers_that_a_transform_cannot_take(name, number, monkeypatch):
+    """The recipe says so, and the call is made the long way, which leaves it to implicit GEMM."""
+    call, first = shared_call(name, np.random.default_rng(7))
+    plain = bits(call())
+    for _ in range(ENOUGH):
+        call()
+    assert repeated._known
+    kept = first[0, 0, 3, 3]
+    first[0, 0, 3, 3] = number
+    remarks = []
+    monkeypatch.setattr(plans, "trace", remarks.append)
+    result = bits(call())
+    assert remarks
+    repeated._known.clear()
+    assert bits(call()) == result
+    first[0, 0, 3, 3] = kept
+    assert bits(call()) == plain
+
+
+def test_threads_at_once_that_share_launches(own_threads):
+    fastcnn.set_num_threads(2)
+    rng = np.random.default_rng(8)
+    calls = [shared_call("winograd", rng)[0] for _ in range(8)]
+    expected = [bits(call()) for call in calls]
+    for _ in range(ENOUGH):
+        calls[0]()
+    assert repeated._known
+
+    def work(i):
+        return all(bits(calls[i]()) == expected[i] for _ in range(60))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_a_large_call_has_no_recipe(monkeypatch):
+    monkeypatch.setattr(repeated, "_MOST_BYTES", 100)  # two arrays of 12 floats have 96
+    x = np.ones((3, 4), np.float32)
+    for _ in range(ENOUGH):
+        functional.relu(x)
+    assert known_operations() == {"relu"}
+    for _ in range(ENOUGH):
+        functional.relu(np.ones((3, 5), np.float32))
+    assert len(repeated._known) == 1

@@ -55,38 +55,49 @@ def _call_chunk_typer(typingctx, address, task, args):
     return types.intp(types.intp, types.intp, args), codegen
 
 
-def _call_shell_typer(typingctx, shell, address, tasks, threads, args):
-    """Call the shell at address `shell`: it finds the arguments in memory, by a function made here.
+def emit_shell_call(context, builder, values, args, one_task):
+    """Call a shell, values (its address, chunk's address, tasks, threads), for chunks with `args`.
 
-    That function takes (place of the arguments, address of the chunk, task), whatever their types.
+    The shell finds `args`, any LLVM value, in memory, by a function made here that takes (place of
+    args, address of the chunk, task) and does `one_task(builder, args, address, task)`.
     """
+    shell, address, tasks, threads = values
+    word = context.get_value_type(types.intp)
+    place = cgutils.alloca_once_value(builder, args)
+    name = builder.module.get_unique_name("fastcnn_caller")
+    caller = ir.Function(builder.module, ir.FunctionType(word, [word] * 3), name)
+    caller.linkage = "internal"
+    inner = ir.IRBuilder(caller.append_basic_block())
+    at, chunk, task = caller.args
+    loaded = inner.load(inner.inttoptr(at, args.type.as_pointer()), typ=args.type)
+    inner.ret(one_task(inner, loaded, chunk, task))
+    words = [builder.ptrtoint(p, word) for p in (caller, place)]
+    argtypes = (types.intp,) * 5
+    convention = context.call_conv
+    pointer = convention.get_function_type(types.intp, argtypes).as_pointer()
+    status, failures = convention.call_function(
+        builder, builder.inttoptr(shell, pointer), types.intp, argtypes,
+        [*words, address, tasks, threads],
+    )  # fmt: skip
+    return builder.select(status.is_error, tasks, failures)
+
+
+def _call_shell_typer(typingctx, shell, address, tasks, threads, args):
+    """All tasks of the chunk at `address`, with (task, *args), by the shell at address `shell`."""
 
     def codegen(context, builder, signature, values):
-        shell, address, tasks, threads, args = values
-        word = context.get_value_type(types.intp)
-        place = cgutils.alloca_once_value(builder, args)
-        name = builder.module.get_unique_name("fastcnn_caller")
-        caller = ir.Function(builder.module, ir.FunctionType(word, [word] * 3), name)
-        caller.linkage = "internal"
-        inner = ir.IRBuilder(caller.append_basic_block())
-        at, chunk, task = caller.args
-        loaded = inner.load(inner.inttoptr(at, args.type.as_pointer()), typ=args.type)
-        inner.ret(_call(context, inner, chunk, task, loaded, signature.args[4]))
-        words = [builder.ptrtoint(p, word) for p in (caller, place)]
-        argtypes = (types.intp,) * 5
-        convention = context.call_conv
-        pointer = convention.get_function_type(types.intp, argtypes).as_pointer()
-        shell = builder.inttoptr(shell, pointer)
-        status, failures = convention.call_function(
-            builder, shell, types.intp, argtypes, [*words, address, tasks, threads]
-        )
-        return builder.select(status.is_error, tasks, failures)
+        *addresses, args = values
+
+        def one_task(inner, loaded, chunk, task):
+            return _call(context, inner, chunk, task, loaded, signature.args[4])
+
+        return emit_shell_call(context, builder, addresses, args, one_task)
 
     return types.intp(types.intp, types.intp, types.intp, types.intp, args), codegen
 
 
 def _call_at_typer(typingctx, caller, place, address, task):
-    """Call what `_call_shell` made."""
+    """Call what `emit_shell_call` made."""
 
     def codegen(context, builder, signature, values):
         caller, *arguments = values

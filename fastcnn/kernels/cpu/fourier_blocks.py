@@ -37,8 +37,8 @@ from fastcnn.kernels.cpu.fourier_tiles import (
 from fastcnn.kernels.cpu.fourier_transforms import HALF, PAIR, PAIRS, SIZE, SQUARE
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
-from fastcnn.kernels.cpu.threads import launch
-from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
+from fastcnn.kernels.cpu.threads import launch, zeros
+from fastcnn.kernels.cpu.winograd_limits import results_stand
 from fastcnn.memory import SCRATCH
 
 # Bytes of the near side's panels, half of a 1 MB L2, and of C: the far side's panels pass through.
@@ -298,7 +298,8 @@ def run(
     far_tasks = f.far_panels * blocks_of(terms, FAR_TERMS)
     tasks = blocks_of(f.blocks, f.span)
     spectra = SCRATCH.empty((f.far_panels * PAIRS * TERM * terms,), dtype)
-    far_peaks, peaks, sums = (np.zeros(n * SIZE, dtype) for n in (far_tasks, tasks, tasks))
+    peaks, sums = zeros((far_tasks + tasks) * SIZE, dtype), zeros(tasks * SIZE, dtype)
+    far_peaks, near_peaks = np.split(peaks, [far_tasks * SIZE])
     launch(
         _far_chunk, far_tasks, 16 * spectra.size,
         far.reshape(-1), f.far.steps, f.far.tiles, f.far.rows, terms, f.far.small, spectra,
@@ -308,7 +309,6 @@ def run(
         _near_chunk, tasks, 8 * f.products,
         near.reshape(-1), f.near.steps, f.near.tiles, f.near.rows, terms, f.near.small, spectra,
         f.far.rows, f.of_a, f.turned, f.some_rows, f.some_terms, f.some_far, f.span, bias, lowest,
-        out.reshape(-1), f.out.steps, f.out.tiles, peaks, sums,
+        out.reshape(-1), f.out.steps, f.out.tiles, near_peaks, sums,
     )  # fmt: skip
-    finite = max(largest(far_peaks), largest(peaks)) < LARGEST  # False of NaN, too
-    return bool(finite and np.isfinite(sums).all())
+    return results_stand(peaks, sums)

@@ -44,7 +44,7 @@ def _total_chunk(task, sums, count, total):
 
 def _total(sums: np.ndarray, count: int) -> float:
     total = np.empty(1)
-    launch(_total_chunk, 1, 0, sums, count, total)
+    launch(_total_chunk, 1, 0, sums, count, total, tells=True)
     return total[0]
 
 
@@ -86,16 +86,15 @@ def _image_gradients(
     launch(
         image_gradients_chunk, tasks, (TRANSCENDENTAL if logits else 3 * p.itemsize) * p.size,
         p.reshape(-1), y.reshape(-1), dp.reshape(-1), strays, p.dtype.type(count), logits,
-        images, classes, share,
+        images, classes, share, tells=labels,
     )  # fmt: skip
     return int(strays.sum()) if labels else None
 
 
 # Every loss takes p (or z), y of the same shape, and `losses`, which is written whole or, if it is
-# empty, not at all; it returns the sum over `count`, which its last launch writes to the last of
-# that launch's arguments. Every gradient is divided by `count` and written whole. For the
-# categorical ones y may also be labels, (N,) of int64; the gradients then return how many of them
-# are no class.
+# empty, not at all; it returns the sum over `count`, which its last launch tells. Every gradient is
+# divided by `count` and written whole. For the categorical ones y may also be labels, (N,) of
+# int64; the gradients then return how many of them are no class.
 
 
 def binary_cross_entropy(

@@ -100,6 +100,7 @@ def _join_chunk(task, phases, x, s):
                 target[k * dw] = source[k]
 
 
+@lru_cache(maxsize=256)
 def _sizes(
     plane: tuple[int, int, int], near: tuple[int, int], g: Conv2dGeometry, padded: bool
 ) -> np.ndarray:

@@ -170,6 +170,7 @@ def _run_grad(
     launch(
         _max_grad_chunk, planes, g.bytes(dy.itemsize),
         dy.reshape(-1), mask.reshape(-1), passes.reshape(-1), taps, dx.reshape(-1), bad, shape,
+        tells=True,
     )  # fmt: skip
     return int(bad.sum())
 

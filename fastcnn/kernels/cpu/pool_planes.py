@@ -124,7 +124,7 @@ def run_grad(
     launch(
         chunk, count, g.bytes(dy.itemsize),
         dy.reshape(-1), mask.reshape(-1), passes.reshape(-1), dx.reshape(-1),
-        allowed, strays, shape,
+        allowed, strays, shape, tells=True,
     )  # fmt: skip
     # of one task without a sum, which takes a tenth of a small call
     return int(strays[0]) if count == 1 else int(strays.sum())

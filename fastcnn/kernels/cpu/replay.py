@@ -24,11 +24,12 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 from fastcnn.kernels.cpu import threads
-from fastcnn.kernels.cpu.calls import address_of
+from fastcnn.kernels.cpu.calls import address_of, emit_shell_call
 from fastcnn.kernels.cpu.jit import entry, kernel
 
 _WORD = 8
@@ -97,10 +98,10 @@ _call_block: Any = intrinsic(_call_block_typer)
 
 
 @kernel
-def _entry(block, address, tasks):
-    """All tasks of one launch."""
+def _entry(block, address, first, end):
+    """Tasks first … end-1 of one launch."""
     failures = 0
-    for task in range(tasks):
+    for task in range(first, end):
         failures += _call_block(address, task, block)
     return failures
 
@@ -108,24 +109,49 @@ def _entry(block, address, tasks):
 ANY_BLOCK = Block(())
 
 
-def _call_entry_typer(typingctx, entry, block, address, tasks):
+def _emit_entry(context, builder, entry, block, address, first, end):
     """Call an `_entry`, compiled for any type of block, by its address."""
-    argtypes = (ANY_BLOCK, types.intp, types.intp)
+    argtypes = (ANY_BLOCK, types.intp, types.intp, types.intp)
+    convention = context.call_conv
+    pointer = convention.get_function_type(types.intp, argtypes).as_pointer()
+    place = builder.inttoptr(block, context.get_value_type(ANY_BLOCK))
+    arguments = [place, address, first, end]
+    _, failures = convention.call_function(
+        builder, builder.inttoptr(entry, pointer), types.intp, argtypes, arguments
+    )
+    return failures
+
+
+def _call_entry_typer(typingctx, entry, block, address, tasks):
+    """All tasks by the `_entry` at an address; returns how many failed."""
 
     def codegen(context, builder, signature, values):
         entry, block, address, tasks = values
-        convention = context.call_conv
-        pointer = convention.get_function_type(types.intp, argtypes).as_pointer()
-        place = builder.inttoptr(block, context.get_value_type(ANY_BLOCK))
-        _, failures = convention.call_function(
-            builder, builder.inttoptr(entry, pointer), types.intp, argtypes, [place, address, tasks]
-        )
-        return failures
+        first = context.get_constant(types.intp, 0)
+        return _emit_entry(context, builder, entry, block, address, first, tasks)
 
     return types.intp(types.intp, types.intp, types.intp, types.intp), codegen
 
 
+def _call_shared_typer(typingctx, shell, threads, entry, block, address, tasks):
+    """The same by the shell at address `shell` (threads.py), which shares tasks among threads."""
+
+    def codegen(context, builder, signature, values):
+        shell, threads, entry, block, address, tasks = values
+
+        def one_task(inner, place, chunk, task):
+            of_entry, of_block = (inner.extract_value(place, i) for i in range(2))
+            end = inner.add(task, task.type(1))
+            return _emit_entry(context, inner, of_entry, of_block, chunk, task, end)
+
+        place = cgutils.pack_array(builder, [entry, block])
+        return emit_shell_call(context, builder, (shell, address, tasks, threads), place, one_task)
+
+    return types.intp(*[types.intp] * 6), codegen
+
+
 call_entry: Any = intrinsic(_call_entry_typer)
+call_shared: Any = intrinsic(_call_shared_typer)
 
 
 @entry
@@ -140,7 +166,7 @@ def _run_rows(rows):
 def entry_of(launch: threads.Launch) -> int:
     """Address of the code that takes a launch's arguments from a block."""
     members = tuple(numba.typeof(a) for a in launch.args)
-    return address_of(_entry, (Block(members), types.intp, types.intp))
+    return address_of(_entry, (Block(members), types.intp, types.intp, types.intp))
 
 
 class Tape:

@@ -11,12 +11,12 @@ import numpy as np
 
 from fastcnn.kernels.cpu.atomics import APART, look, swap
 from fastcnn.kernels.cpu.jit import kernel
-from fastcnn.kernels.cpu.threads import sharers
+from fastcnn.kernels.cpu.threads import sharers, zeros
 
 
 def flags(tasks: int, work: int) -> np.ndarray:
     """Flags, all free, of as many rooms as threads run tasks of such a launch at a time."""
-    return np.zeros(APART * sharers(tasks, work), np.int64)
+    return zeros(APART * sharers(tasks, work), np.int64)
 
 
 def rooms(taken: np.ndarray) -> int:

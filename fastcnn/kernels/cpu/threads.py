@@ -28,7 +28,7 @@ from numba.np.ufunc import parallel as numba_parallel
 
 from fastcnn.kernels.cpu.atomics import APART, look, swap
 from fastcnn.kernels.cpu.calls import address_of, call_at, call_chunk, call_shell
-from fastcnn.kernels.cpu.jit import config, entry, kernel, shell
+from fastcnn.kernels.cpu.jit import config, entry, exact, kernel, shell
 
 # A launch costs 4 to 20 us on the machines measured; work below this many FLOPs (or bytes, for
 # work that only moves memory) is done sooner by the calling thread alone.
@@ -159,12 +159,17 @@ def _shell_address() -> int:
 
 
 class Launch(NamedTuple):
-    """A chunk to be run: its address, for every task in range(tasks), with these arguments."""
+    """A chunk to be run: its address, for every task in range(tasks), with these arguments.
+
+    If it `tells`, the sum of the last of its arrays that the call has made is what the call
+    returns, or how many numbers it could not take.
+    """
 
     address: int
     tasks: int
     work: int
     args: tuple[Any, ...]
+    tells: bool = False
 
     @property
     def worth_sharing(self) -> bool:
@@ -196,7 +201,7 @@ def _address(chunk: Any, args: tuple[Any, ...]) -> int:
     return address
 
 
-def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
+def launch(chunk: Any, tasks: int, work: int, *args: Any, tells: bool = False) -> None:
     """Run `chunk(task, *args)` for every task in range(tasks), on threads where that pays.
 
     Parameters
@@ -209,6 +214,8 @@ def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
         the calling thread.
     *args : ndarray, int or float
         Canonical arrays and scalars; no tuples, which Numba's prange cannot pass on.
+    tells : bool
+        For recordings: see `Launch`.
 
     Raises
     ------
@@ -220,12 +227,27 @@ def launch(chunk: Any, tasks: int, work: int, *args: Any) -> None:
             for task in range(tasks):
                 chunk(task, *args)
         return
-    this = Launch(_address(chunk, args), tasks, work, args)
+    this = Launch(_address(chunk, args), tasks, work, args, tells)
     launches = tape.get()
     if launches is not None:
         launches.append(this)
     if execute(this):
         raise MemoryError(f"no memory for the workspace of {chunk.__name__}")
+
+
+@exact
+def _clear_chunk(task, array):
+    for i in range(len(array)):
+        array[i] = 0
+
+
+def zeros(size: int, dtype: Any) -> np.ndarray:
+    """As `numpy.zeros`, and written down for those who record launches."""
+    array = np.zeros(size, dtype)
+    launches = tape.get()
+    if launches is not None:
+        launches.append(Launch(_address(_clear_chunk, (array,)), 1, 0, (array,)))
+    return array
 
 
 def sharers(tasks: int, work: int) -> int:
@@ -236,24 +258,29 @@ def sharers(tasks: int, work: int) -> int:
 
 def execute(this: Launch) -> int:
     """Run a launch, on threads where that pays; returns how many of its tasks failed."""
-    address, tasks, work, args = this
+    address, tasks, work, args, _ = this
     threads = sharers(tasks, work)
     if threads < 2:
         return _run(address, tasks, args, 0, 1)
+    return share(threads, _run, address, tasks, args)
+
+
+def share(threads: int, run: Any, *args: Any) -> Any:
+    """run(*args, address of the shell, threads), which may call the shell with so many threads."""
     if _layer_needs_lock():
         with _lock:
-            return _share(threads, address, tasks, args)
-    return _share(threads, address, tasks, args)
+            return _share(threads, run, args)
+    return _share(threads, run, args)
 
 
-def _share(threads: int, address: int, tasks: int, args: tuple[Any, ...]) -> int:
+def _share(threads: int, run: Any, args: tuple[Any, ...]) -> Any:
     # Numba's count is per Python thread, and other libraries change it: looked at in every launch,
     # and put back for the caller's own Numba code.
     before = numba.get_num_threads()
     if before == threads:  # setting it twice takes 3 us
-        return _run(address, tasks, args, _shell_address(), threads)
+        return run(*args, _shell_address(), threads)
     try:
         numba.set_num_threads(threads)
-        return _run(address, tasks, args, _shell_address(), threads)
+        return run(*args, _shell_address(), threads)
     finally:
         numba.set_num_threads(before)

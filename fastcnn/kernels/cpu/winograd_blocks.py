@@ -18,13 +18,15 @@ Every element is computed by one task, in one order: bits do not depend on threa
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.rooms import claim, flags, give_back, rooms
-from fastcnn.kernels.cpu.threads import launch, sharers
+from fastcnn.kernels.cpu.threads import launch, sharers, zeros
 from fastcnn.kernels.cpu.winograd_forms import TAPS
-from fastcnn.kernels.cpu.winograd_limits import LARGEST, largest
+from fastcnn.kernels.cpu.winograd_limits import results_stand
 from fastcnn.kernels.cpu.winograd_product import (
     across,
     short_narrow,
@@ -176,10 +178,10 @@ def _multiply(height, tall, wide, depth, u, a0, v, b0, next_b, step, c, c0, accu
 
 @kernel
 def _product_chunk(
-    task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, numbers, bad,
+    task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, numbers, finite,
     image, g, h,
 ):  # fmt: skip
-    """Some panels of one group and one block; bad[task] = 1 if a result is not finite.
+    """Some panels of one group and one block; finite[task] is finite if all results are.
 
     numbers are 0 and the least number that a result may be.
     """
@@ -242,20 +244,19 @@ def _product_chunk(
                     form, c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane,
                     image[5], bias, k * plane, per_pixel, b, numbers[1], sums,
                 )  # fmt: skip
-    failed = False
-    for i in range(lanes):
-        failed |= not np.isfinite(sums[i])
-    bad[task] = failed
+    for i in range(1, lanes):
+        sums[0] += sums[i]
+    finite[task] = sums[0]
 
 
 @kernel
 def _block_chunk(
-    task, form, products, x, u, v, taken, panels, bias, y, numbers, peaks, bad, image, g, h
+    task, form, products, x, u, v, taken, panels, bias, y, numbers, peaks, finite, image, g, h
 ):
     """All channels, then all filters of one block, whose V stays in a room of the thread's own."""
     lanes, v_block = g[2], g[9]
     inputs = (g[0] + g[6] - 1) // g[6]
-    parts = bad.size // (peaks.size // (inputs * lanes))
+    parts = finite.size // (peaks.size // (inputs * lanes))
     room = claim(taken)
     own = v[room * v_block : (room + 1) * v_block]
     for part in range(inputs):
@@ -263,7 +264,7 @@ def _block_chunk(
     for part in range(parts):
         _product_chunk(
             part, form, products, task, 1, 0, u, own, panels, bias, y, numbers,
-            bad[task * parts :], image, g, h,
+            finite[task * parts :], image, g, h,
         )  # fmt: skip
     give_back(taken, room)
 
@@ -274,6 +275,12 @@ def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> N
         _weights_chunk, count * p.some_panels, u.nbytes,
         p.form.tag, first, w.reshape(-1), u, p.panels, p.places, p.weights,
     )  # fmt: skip
+
+
+@cache
+def _numbers(relu: bool, dtype: np.dtype) -> np.ndarray:
+    """0, and the least number that a result may be."""
+    return np.array([0, 0 if relu else -np.inf], dtype)
 
 
 def run(
@@ -290,13 +297,10 @@ def run(
 
     `packed` is U of all parts, if that has been kept; else it is made from w.
     """
-    # In an array that NumPy fills and every result hangs on: so no tape of launches (replay.py) is
-    # kept, which could not repeat the decision below.
-    numbers = np.array([0, 0 if relu else -np.inf], x.dtype)
+    numbers = _numbers(relu, x.dtype)
     if p.blocks >= OWN_BLOCKS * sharers(p.blocks, p.flops):
         return _by_blocks(p, x, w, packed, bias, numbers, y)
-    bad = np.zeros(p.span * p.parts, np.int64)
-    peaks = np.zeros(p.peaks, x.dtype)
+    sums, peaks = np.empty(p.span * p.parts, x.dtype), zeros(p.peaks, x.dtype)
     whole = p.span < p.blocks  # several spans need U again and again
     some = p.parts if whole or packed is not None else p.u_round
     v = SCRATCH.empty((p.v_size,), x.dtype)
@@ -307,8 +311,6 @@ def run(
             _input_chunk, blocks * p.input_parts, p.flops,
             p.form.tag, first, x.reshape(-1), v, peaks, p.image, p.input,
         )  # fmt: skip
-        if not largest(peaks) < LARGEST:  # or NaN
-            return False
         for part in range(0, p.parts, some):
             parts = min(some, p.parts - part)
             if packed is None and first == 0:
@@ -316,10 +318,11 @@ def run(
             launch(
                 _product_chunk, blocks * parts, p.flops,
                 p.form.tag, p.form.table, first, blocks, part, u if packed is None else packed, v,
-                p.panels, bias, y.reshape(-1), numbers, bad, p.image, p.input, p.product,
+                p.panels, bias, y.reshape(-1), numbers, sums[part * blocks :], p.image, p.input,
+                p.product,
             )  # fmt: skip
-            if bad.any():
-                return False
+        if not results_stand(peaks, sums[: p.parts * blocks]):
+            return False
     return True
 
 
@@ -337,13 +340,13 @@ def _by_blocks(
     if u is None:
         u = SCRATCH.empty((p.parts * p.u_part,), w.dtype)
         pack(p, w, u, 0, p.parts)
-    bad = np.zeros(p.blocks * p.parts, np.int64)
-    peaks = np.zeros(p.blocks * (p.peaks // p.span), x.dtype)
+    sums = np.empty(p.blocks * p.parts, x.dtype)
+    peaks = zeros(p.blocks * (p.peaks // p.span), x.dtype)
     taken = flags(p.blocks, p.flops)
     v = SCRATCH.empty((rooms(taken) * (p.v_size // p.span),), x.dtype)
     launch(
         _block_chunk, p.blocks, p.flops,
         p.form.tag, p.form.table, x.reshape(-1), u, v, taken, p.panels, bias, y.reshape(-1),
-        numbers, peaks, bad, p.image, p.input, p.product,
+        numbers, peaks, sums, p.image, p.input, p.product,
     )  # fmt: skip
-    return largest(peaks) < LARGEST and not bad.any()
+    return results_stand(peaks, sums)
