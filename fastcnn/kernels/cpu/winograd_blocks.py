@@ -18,8 +18,6 @@ Every element is computed by one task, in one order: bits do not depend on threa
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 from fastcnn.kernels.cpu.jit import kernel
@@ -178,12 +176,12 @@ def _multiply(height, tall, wide, depth, u, a0, v, b0, next_b, step, c, c0, accu
 
 @kernel
 def _product_chunk(
-    task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, numbers, finite,
-    image, g, h,
+    task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, zero, least,
+    finite, image, g, h,
 ):  # fmt: skip
     """Some panels of one group and one block; finite[task] is finite if all results are.
 
-    numbers are 0 and the least number that a result may be.
+    No result is below `least`; `zero` is 0 in the type of the arrays.
     """
     lanes, size, tiles, block = g[2], g[3], g[4], g[5]
     v_row, v_step, v_block = g[7], g[8], g[9]
@@ -236,13 +234,13 @@ def _product_chunk(
         for row in range(panels[p, 1]):
             k = group * rows + panels[p, 0] + row
             in_c = (panels[p, 3] - panels[first, 3] + row) * v_row
-            b = numbers[0]
+            b = zero
             if bias.size > 0 and not per_pixel:
                 b += bias[k]
             for entry in range(entries):
                 transform_output(
                     form, c, in_c + entry * lanes, c_step, table, entry * size, y, k * plane,
-                    image[5], bias, k * plane, per_pixel, b, numbers[1], sums,
+                    image[5], bias, k * plane, per_pixel, b, least, sums,
                 )  # fmt: skip
     for i in range(1, lanes):
         sums[0] += sums[i]
@@ -251,7 +249,7 @@ def _product_chunk(
 
 @kernel
 def _block_chunk(
-    task, form, products, x, u, v, taken, panels, bias, y, numbers, peaks, finite, image, g, h
+    task, form, products, x, u, v, taken, panels, bias, y, zero, least, peaks, finite, image, g, h
 ):
     """All channels, then all filters of one block, whose V stays in a room of the thread's own."""
     lanes, v_block = g[2], g[9]
@@ -263,7 +261,7 @@ def _block_chunk(
         _input_chunk(part, form, task, x, own, peaks[task * inputs * lanes :], image, g)
     for part in range(parts):
         _product_chunk(
-            part, form, products, task, 1, 0, u, own, panels, bias, y, numbers,
+            part, form, products, task, 1, 0, u, own, panels, bias, y, zero, least,
             finite[task * parts :], image, g, h,
         )  # fmt: skip
     give_back(taken, room)
@@ -275,12 +273,6 @@ def pack(p: Winograd, w: np.ndarray, u: np.ndarray, first: int, count: int) -> N
         _weights_chunk, count * p.some_panels, u.nbytes,
         p.form.tag, first, w.reshape(-1), u, p.panels, p.places, p.weights,
     )  # fmt: skip
-
-
-@cache
-def _numbers(relu: bool, dtype: np.dtype) -> np.ndarray:
-    """0, and the least number that a result may be."""
-    return np.array([0, 0 if relu else -np.inf], dtype)
 
 
 def run(
@@ -297,9 +289,9 @@ def run(
 
     `packed` is U of all parts, if that has been kept; else it is made from w.
     """
-    numbers = _numbers(relu, x.dtype)
+    zero, least = x.dtype.type(0), x.dtype.type(0 if relu else -np.inf)
     if p.blocks >= OWN_BLOCKS * sharers(p.blocks, p.flops):
-        return _by_blocks(p, x, w, packed, bias, numbers, y)
+        return _by_blocks(p, x, w, packed, bias, zero, least, y)
     sums, peaks = np.empty(p.span * p.parts, x.dtype), zeros(p.peaks, x.dtype)
     whole = p.span < p.blocks  # several spans need U again and again
     some = p.parts if whole or packed is not None else p.u_round
@@ -318,7 +310,7 @@ def run(
             launch(
                 _product_chunk, blocks * parts, p.flops,
                 p.form.tag, p.form.table, first, blocks, part, u if packed is None else packed, v,
-                p.panels, bias, y.reshape(-1), numbers, sums[part * blocks :], p.image, p.input,
+                p.panels, bias, y.reshape(-1), zero, least, sums[part * blocks :], p.image, p.input,
                 p.product,
             )  # fmt: skip
         if not results_stand(peaks, sums[: p.parts * blocks]):
@@ -332,7 +324,8 @@ def _by_blocks(
     w: np.ndarray,
     packed: np.ndarray | None,
     bias: np.ndarray,
-    numbers: np.ndarray,
+    zero: np.generic,
+    least: np.generic,
     y: np.ndarray,
 ) -> bool:
     """As `run`, with a task for each block; the same bits."""
@@ -347,6 +340,6 @@ def _by_blocks(
     launch(
         _block_chunk, p.blocks, p.flops,
         p.form.tag, p.form.table, x.reshape(-1), u, v, taken, p.panels, bias, y.reshape(-1),
-        numbers, peaks, sums, p.image, p.input, p.product,
+        zero, least, peaks, sums, p.image, p.input, p.product,
     )  # fmt: skip
     return results_stand(peaks, sums)
