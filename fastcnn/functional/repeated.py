@@ -8,8 +8,8 @@ parameters leaves a recipe (kernels/cpu/recipe.py), and later ones only look whe
     ...
     perform(chosen, parameters, (x, w, b), (y,))        runs the plan, and counts
 
-A recipe serves NumPy's own arrays in canonical form alone, and only while the plan is still the
-one that it was made from: another precision, list of implementations or tuning makes another plan.
+A recipe serves NumPy's own arrays in canonical form alone, and only while plans stay as they were
+when it was made: another precision or tuning makes others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from fastcnn.arguments import is_plain
 from fastcnn.arrays import Array
-from fastcnn.kernels.plans import Plan, is_recording, plan, recipe_of
+from fastcnn.kernels.plans import Plan, in_force, is_recording, recipe_of
 from fastcnn.memory import RESULTS
 
 # Calls before a recipe is made: compiling what a new operation needs takes 0.1 s.
@@ -39,23 +39,23 @@ class _Known(NamedTuple):
 
     Attributes
     ----------
-    plan : Plan
-        What the recipe was made from.
-    asked : tuple
-        What `plan` is asked, to see whether it is still the same.
-    types, results : tuples
-        Types of the inputs (None for none); of the outputs what makes them, shapes and types.
+    form : bytes
+        See `_form`.
+    in_force : object
+        What `plans.in_force` said.
+    results : tuple
+        Of each output what makes it, its shape and type.
     run : callable
-        Of inputs and outputs; returns what the implementation does, or how many numbers it could
-        not take; None if it did nothing.
+        Of the addresses of inputs and outputs; returns what the implementation does, or how many
+        numbers it could not take; None or NaN if it did nothing.
     answers, transforms : bool
         Which of both.
     recipe : Recipe
+        Whose `run` it is.
     """
 
-    plan: Plan
-    asked: tuple[Any, ...]
-    types: tuple[Any, ...]
+    form: bytes
+    in_force: object
     results: tuple[Any, ...]
     run: Callable[..., float | None]
     answers: bool
@@ -64,19 +64,29 @@ class _Known(NamedTuple):
 
 
 _Parameters = tuple[Any, ...]
-_known: dict[bytes, _Known] = {}
+# By `_key`: calls that differ in the other arrays' shapes, or in types.
+_known: dict[bytes, list[_Known]] = {}
+# By `_form`.
 _counts: dict[bytes, tuple[Plan, int]] = {}
 
 
-def _key(operation: str, parameters: _Parameters, inputs: Sequence[Any]) -> bytes | None:
-    """What calls that one recipe serves have in common; None for what has no shape, like lists.
+def _key(operation: str, parameters: _Parameters, first: Any) -> bytes | None:
+    """Where to look for calls like this one; None for what has no shape, like lists.
 
     As bytes 1, 1.0 and True differ, which in a dictionary's tuples they do not.
     """
     try:
-        shapes = [None if a is None else a.shape for a in inputs]
-        return dumps((operation, parameters, inputs[0].dtype.char, shapes), 2)
+        return dumps((operation, parameters, first.shape), 2)
     except (AttributeError, ValueError):
+        return None
+
+
+def _form(operation: str, parameters: _Parameters, inputs: Sequence[Any]) -> bytes | None:
+    """What calls that one recipe serves have in common; None if they cannot have one."""
+    forms = [None if a is None else (a.shape, a.dtype.char) for a in inputs]
+    try:
+        return dumps((operation, parameters, forms), 2)
+    except ValueError:
         return None
 
 
@@ -93,20 +103,20 @@ def repeated(operation: str, parameters: tuple[Any, ...], *inputs: Any) -> list[
     *inputs : ndarray, None or anything
         As the caller gave them.
     """
-    key = _key(operation, parameters, inputs)
-    known = None if key is None else _known.get(key)
-    if known is None or plan(*known.asked) is not known.plan:
+    key = _key(operation, parameters, inputs[0])
+    if key is None:
         return None
-    for a, dtype in zip(inputs, known.types, strict=True):
-        if a is not None and not (type(a) is np.ndarray and a.dtype is dtype and a.flags.carray):
-            return None
-    results: list[Any] = [make(shape, dtype) for make, shape, dtype in known.results]
-    answer = known.run(*inputs, *results)
-    if answer is None or (answer and known.transforms):
-        return None
-    if known.answers:
-        results.append(answer)
-    return results
+    for known in _known.get(key, ()):
+        if known.in_force is not in_force():
+            continue
+        results: list[Any] = [make(shape, dtype) for make, shape, dtype in known.results]
+        answer = known.run(*map(id, inputs), *map(id, results))
+        if answer is None or answer != answer or (answer and known.transforms):
+            continue
+        if known.answers:
+            results.append(answer)
+        return results
+    return None
 
 
 def perform(
@@ -149,26 +159,24 @@ def _count(
     answers: bool,
 ) -> None:
     """Count a call, and make the recipe of those like it when there were enough."""
-    problem = chosen.problem
-    g = problem.geometry
-    types = tuple(None if a is None else np.dtype(a.dtype.type) for a in inputs)
+    operation, g = chosen.problem.operation, chosen.problem.geometry
     if sum(a.nbytes for a in (*inputs, *outputs) if a is not None) > _MOST_BYTES:
         return
-    key = _key(problem.operation, parameters, inputs)
-    if key is None or not is_plain(parameters):
+    key, form = _key(operation, parameters, inputs[0]), _form(operation, parameters, inputs)
+    if key is None or form is None or not is_plain(parameters):
         return
-    if key not in _counts and len(_counts) >= _KEPT:
+    if form not in _counts and len(_counts) >= _KEPT:
         _counts.clear()
         _known.clear()
-    before, count = _counts.get(key, (chosen, 0))
+    before, count = _counts.get(form, (chosen, 0))
     count = count + 1 if before is chosen else 1
-    _counts[key] = chosen, count
-    known = _known.get(key)
-    if count == _WARM_UP or (known is not None and known.recipe.stale and not count % _WARM_UP):
+    _counts[form] = chosen, count
+    stale = any(k.form == form and k.recipe.stale for k in _known.get(key, ()))
+    if count == _WARM_UP or (stale and not count % _WARM_UP):
         run, transforms = partial(chosen.run, g, **options), chosen.implementation.transforms
         recipe = recipe_of(run, list(inputs), list(outputs), transforms)
         if recipe is not None:
-            asked = problem.operation, g, problem.dtype, chosen.algorithm
             results = tuple((_maker(a), a.shape, np.dtype(a.dtype.type)) for a in outputs)
-            how = recipe.run, answers, transforms, recipe
-            _known[key] = _Known(chosen, asked, types, results, *how)
+            others = [k for k in _known.get(key, ()) if k.form != form]
+            made = _Known(form, in_force(), results, recipe.run, answers, transforms, recipe)
+            _known[key] = [made, *others]

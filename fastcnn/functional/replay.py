@@ -7,9 +7,9 @@ from typing import Any
 from fastcnn.kernels import plans
 
 
-def conditions() -> str | None:
+def conditions() -> object:
     """What a recording depends on besides its arrays; None where nothing should be recorded."""
-    return plans.replay_conditions()
+    return plans.in_force()
 
 
 def recording() -> Any:

@@ -83,6 +83,10 @@ def _plan(
     return _make(problem, choose(problem, algorithm), algorithm)
 
 
+# By precision, an object for as long as plans last.
+_marks: dict[str, object] = {}
+
+
 # Who chooses in place of the cost model.
 _chooser: Callable[[Problem], Implementation] | None = None
 
@@ -91,7 +95,13 @@ def choose_by(chooser: Callable[[Problem], Implementation] | None) -> None:
     """Let a function choose the implementation of every problem, once; None: the cost model."""
     global _chooser
     _chooser = chooser
+    forget()
+
+
+def forget() -> None:
+    """Make every plan anew."""
     _plan.cache_clear()
+    _marks.clear()
 
 
 class CannotServe(ValueError):
@@ -161,12 +171,16 @@ def plan(
     return _plan(operation, geometry, dtype, in_force, algorithm, device)
 
 
-def replay_conditions() -> str | None:
-    """What the choices of implementations hang on now, besides the problems: the precision.
+def in_force() -> object:
+    """What plans hang on besides their problems: the same object while they stay the same.
 
-    None within `only`, whose calls are not to be recorded.
+    None within `only`, whose plans last for one call.
     """
-    return precision.current() if _prescribed.get() is None else None
+    if _prescribed.get() is not None:
+        return None
+    name = precision.current()
+    mark = _marks.get(name)
+    return _marks.setdefault(name, object()) if mark is None else mark
 
 
 # What is being recorded in this thread or task.

@@ -59,7 +59,7 @@ def offer(monkeypatch, clock):
     portable = next(i for i in IMPLEMENTATIONS["conv2d"] if i.name == "portable")
     listed = []
     monkeypatch.setitem(IMPLEMENTATIONS, "conv2d", listed)
-    plans._plan.cache_clear()
+    plans.forget()
 
     def add(name, seconds, noise=0.0, spoil=None):
         def load(operation):
@@ -80,7 +80,7 @@ def offer(monkeypatch, clock):
         listed.append(made)
 
     yield add
-    plans._plan.cache_clear()
+    plans.forget()
 
 
 @pytest.fixture

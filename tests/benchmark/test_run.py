@@ -44,7 +44,7 @@ def test_a_kernel_made_slower_by_a_fifth_is_seen_between_two_runs(offer, run_her
     object.__setattr__(IMPLEMENTATIONS["conv2d"][0], "cost", lambda problem: 0.5)
     from fastcnn.kernels import plans
 
-    plans._plan.cache_clear()
+    plans.forget()
     new = run_here().to_dict()
     change = next(c for c in compare(old, new).changes if " auto " in c.label)
     assert change.verdict == "slower"

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from marshal import loads
 
 import numpy as np
 import pytest
@@ -90,8 +91,12 @@ def bits(result):
     return [(np.shape(part), np.asarray(part).dtype, np.asarray(part).tobytes()) for part in parts]
 
 
+def all_known():
+    return [known for several in repeated._known.values() for known in several]
+
+
 def known_operations():
-    return {known.asked[0] for known in repeated._known.values()}
+    return {loads(known.form)[0] for known in all_known()}
 
 
 @pytest.mark.parametrize("operation", CALLS)
@@ -257,11 +262,11 @@ def test_precision_and_implementations_count(monkeypatch):
     with plans.only("conv2d", mine):
         functional.conv2d(x, w, b)
     assert len(seen) == 2
-    plans._plan.cache_clear()
+    plans.forget()
     functional.conv2d(x, w, b)
     assert len(seen) == 3
     monkeypatch.undo()
-    plans._plan.cache_clear()
+    plans.forget()
     assert bits(functional.conv2d(x, w, b)) == bits(y)
 
 
@@ -320,7 +325,8 @@ def test_what_numpy_touches_has_no_recipe():
 
     made = recipe_of(plain, [x], [y])
     again = np.empty_like(y)
-    assert made.run(x + 1, again) == 0
+    other = x + 1
+    assert made.run(id(other), id(again)) == 0
     np.testing.assert_array_equal(again, 2 * (x + 1))
     assert recipe_of(through_numpy, [x], [y]) is None
     assert recipe_of(afterwards, [x], [3 * x]) is None
@@ -383,7 +389,7 @@ def test_launches_that_threads_share(name, own_threads):
             repeated._known.clear()
             expected.append(bits(call()))
         assert [bits(call()) for call in calls] == expected
-        (known,) = repeated._known.values()
+        (known,) = all_known()
         assert known.recipe.threads == threads
 
 
@@ -393,11 +399,11 @@ def test_another_number_of_threads_has_another_recipe(own_threads):
     expected = bits(call())
     for _ in range(ENOUGH):
         call()
-    (first,) = repeated._known.values()
+    (first,) = all_known()
     fastcnn.set_num_threads(1)
     assert first.recipe.stale
     assert all(bits(call()) == expected for _ in range(ENOUGH))
-    (second,) = repeated._known.values()
+    (second,) = all_known()
     assert (second.recipe.threads, second.recipe.stale) == (1, False)
 
 

@@ -49,11 +49,11 @@ def temporary(monkeypatch):
             "temporary", "cpu.temporary", refuses, lambda p: factor * portable.cost(p), lambda p: 7
         )
         monkeypatch.setitem(IMPLEMENTATIONS, "conv2d", [*listed, entry])
-        plans._plan.cache_clear()
+        plans.forget()
         return calls
 
     yield add
-    plans._plan.cache_clear()
+    plans.forget()
 
 
 class TestAuto:

@@ -19,7 +19,7 @@ outputs and scratch memory full of NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu import threads
-from fastcnn.kernels.cpu.jit import config, entry
+from fastcnn.kernels.cpu.jit import config, entry, kernel
 from fastcnn.kernels.cpu.replay import call_entry, call_shared, encode, entry_of
 from fastcnn.memory import LINE_BYTES, SCRATCH
 
@@ -37,69 +37,137 @@ MOST_ARRAYS = 4
 # comes from the pool of workspaces, for memory new to the process takes longer than asking for it.
 _FROM_HEAP, _MOST_SCRATCH = 64 << 10, 32 << 20
 _WORD = 8  # bytes
-# Words before the rows, words of a row, words of a hole, and base addresses before the blocks.
+# Words before the forms, words of a row, words of a hole, and base addresses before the blocks.
 _HEAD, _ROW, _HOLE, _BASES = 7, 5, 3, MOST_ARRAYS + 1
 # What a call returns, as a recipe's numbers: nothing, or the sum of an array of one of two types.
 _ANSWERS = {"int64": 1, "float64": 2}
+_HALF = 0xFFFFFFFF
+
+# Bytes from the start of a Python object to its type, and of NumPy's arrays to the address of the
+# first element, the number of dimensions, the address of the shape, the type of the elements and
+# the flags: PyArrayObject_fields of ndarraytypes.h, whose order is part of NumPy's interface.
+_OBJECT = object.__basicsize__
+_TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = (
+    _OBJECT - 8, _OBJECT, _OBJECT + 8, _OBJECT + 16, _OBJECT + 40, _OBJECT + 48,
+)  # fmt: skip
+# Flags of an array in C's order, aligned and writeable.
+_CANONICAL = 0x1 | 0x100 | 0x400
+
+
+def _load_typer(typingctx, address):
+    """The word of 8 bytes at an address."""
+
+    def codegen(context, builder, signature, values):
+        word = context.get_value_type(types.intp)
+        return builder.load(builder.inttoptr(values[0], word.as_pointer()), typ=word)
+
+    return types.intp(types.intp), codegen
 
 
 def _address_typer(typingctx, array):
-    """The address of an array's first element; 0 for None."""
+    """The address of an array's first element."""
 
     def codegen(context, builder, signature, values):
-        kind = signature.args[0]
-        if not isinstance(kind, types.Array):
-            return context.get_constant(types.intp, 0)
-        data = context.make_array(kind)(context, builder, values[0]).data
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
         return builder.ptrtoint(data, context.get_value_type(types.intp))
 
     return types.intp(array), codegen
 
 
+def _as_float_typer(typingctx, word):
+    """The float64 with a word's bits."""
+
+    def codegen(context, builder, signature, values):
+        return builder.bitcast(values[0], context.get_value_type(types.float64))
+
+    return types.float64(types.intp), codegen
+
+
+_load: Any = intrinsic(_load_typer)
+_as_float: Any = intrinsic(_as_float_typer)
 _address: Any = intrinsic(_address_typer)
 
 
-@entry
-def _perform(layout, poison, room, a, b, c, d, shell, threads):
-    """Run a recipe, laid out as `Recipe` says, on these arrays; returns its answer.
+@kernel
+def _data(thing, form):
+    """The address of an array's first element; 0 if its form is another than what is at `form`.
 
-    With the address of a shell what is worth sharing is shared among so many threads. What no
-    kernel does, raising, costs nothing here, where it is the one thing left to say.
+    A form is the object itself and 0, for None; or the types of the array and of its elements,
+    the number of dimensions, and each.
     """
-    rows, holes, words, scratch = layout[0], layout[1], layout[2], layout[3]
+    dtype = _load(form + _WORD)
+    if dtype == 0:
+        return thing if thing == _load(form) else 0
+    if _load(thing + _TYPE) != _load(form) or _load(thing + _DTYPE) != dtype:
+        return 0
+    ndim = _load(form + 2 * _WORD)
+    if _load(thing + _NDIM) & _HALF != ndim or _load(thing + _FLAGS) & _CANONICAL != _CANONICAL:
+        return 0
+    shape = _load(thing + _SHAPE)
+    for i in range(ndim):
+        if _load(shape + i * _WORD) != _load(form + (3 + i) * _WORD):
+            return 0
+    return _load(thing + _DATA)
+
+
+@entry
+def _perform(layout, room, a, b, c, d, shell, threads):
+    """Run a recipe, laid out as `Recipe` says, on arrays; returns its answer.
+
+    All are addresses: of the layout, of scratch memory or 0 for memory of its own, and of Python's
+    objects, 0 for those that the call does not have. NaN, and nothing is done, if an array is of
+    another form. With the address of a shell what is worth sharing is shared among so many
+    threads. What no kernel does, raising, costs nothing here, where it is all there is to say.
+    """
+    rows, holes, words, scratch = (
+        _load(layout), _load(layout + _WORD), _load(layout + 2 * _WORD), _load(layout + 3 * _WORD)
+    )  # fmt: skip
     own = np.empty(_BASES + words, np.int64)
-    if len(room) < scratch:
-        room = np.empty(scratch, np.int64)
-    start = _address(own)
-    to_line = _address(room) + LINE_BYTES - 1
-    own[0], own[1], own[2], own[3] = _address(a), _address(b), _address(c), _address(d)
-    own[4] = to_line - to_line % LINE_BYTES
-    at_holes = _HEAD + _ROW * rows
-    at_words = at_holes + _HOLE * holes
+    at = layout + _HEAD * _WORD
+    own[0], own[1], own[2], own[3] = a, b, c, d
+    for i in range(MOST_ARRAYS):
+        if own[i]:
+            own[i] = _data(own[i], at)
+            if not own[i]:
+                return np.nan
+            at += (3 + _load(at + 2 * _WORD)) * _WORD
+    mine = np.empty(0 if room else scratch, np.int64)
+    if not room:
+        room = _address(mine) + LINE_BYTES - 1
+        room -= room % LINE_BYTES
+    own[MOST_ARRAYS] = room
+    at_holes = at + _ROW * rows * _WORD
+    at_words = at_holes + _HOLE * holes * _WORD
     for i in range(words):
-        own[_BASES + i] = layout[at_words + i]
-    for i in range(at_holes, at_words, _HOLE):
-        own[_BASES + layout[i]] = own[layout[i + 1]] + layout[i + 2]
-    if poison:
-        for i in range(len(room)):
-            room[i] = -1  # NaN in every type of floats
-    for i in range(_HEAD, at_holes, _ROW):
-        block = start + _WORD * (_BASES + layout[i + 1])
-        if shell and layout[i + 4]:
-            failures = call_shared(shell, threads, layout[i], block, layout[i + 2], layout[i + 3])
+        own[_BASES + i] = _load(at_words + i * _WORD)
+    for hole in range(at_holes, at_words, _HOLE * _WORD):
+        base, offset = _load(hole + _WORD), _load(hole + 2 * _WORD)
+        own[_BASES + _load(hole)] = own[base] + offset
+    start = _address(own) + _BASES * _WORD
+    for row in range(at, at_holes, _ROW * _WORD):
+        first, block = _load(row), start + _load(row + _WORD) * _WORD
+        chunk, tasks = _load(row + 2 * _WORD), _load(row + 3 * _WORD)
+        if shell and _load(row + 4 * _WORD):
+            failures = call_shared(shell, threads, first, block, chunk, tasks)
         else:
-            failures = call_entry(layout[i], block, layout[i + 2], layout[i + 3])
+            failures = call_entry(first, block, chunk, tasks)
         if failures:
             raise MemoryError("no memory for the workspace of a repeated call")
-    answer, first = np.float64(0), (own[4] - _address(room) + layout[5]) // _WORD
-    if layout[4] == 1:
-        for i in range(first, first + layout[6]):
-            answer += room[i]
-    elif layout[4] == 2:
-        sums = room.view(np.float64)
-        for i in range(first, first + layout[6]):
-            answer += sums[i]
-    return answer
+    answer, kind = np.float64(0), _load(layout + 4 * _WORD)
+    told = room + _load(layout + 5 * _WORD)
+    for i in range(_load(layout + 6 * _WORD)):
+        word = _load(told + i * _WORD)
+        answer += word if kind == 1 else _as_float(word)
+    # Numba frees an array behind its last use, and knows nothing of addresses
+    return answer if len(own) + len(mine) else np.nan
+
+
+@cache
+def _compiled() -> Any:
+    """`_perform` without Numba's look at the types of the arguments, which are all numbers."""
+    signature = (types.intp,) * (4 + MOST_ARRAYS)
+    _perform.compile(signature)
+    return _perform.overloads[signature].entry_point
 
 
 # What a call returns, as a recipe's numbers: its kind, where in scratch memory, how many elements.
@@ -112,17 +180,25 @@ class Recipe:
 
     Laid out in words of 8 bytes: how many rows, holes, words of blocks and words of scratch memory
     there are; of the answer its kind, the bytes before it in scratch memory and its length; the
-    rows (entry, where its block begins, chunk, tasks, whether threads share them); the holes (word,
-    array or scratch memory, bytes from its start); the blocks of replay.py one after the other.
+    forms of the arrays; the rows (entry, where its block begins, chunk, tasks, whether threads
+    share them); the holes (word, array or scratch memory, bytes from its start); the blocks of
+    replay.py one after the other.
 
     Attributes
     ----------
+    run : callable
+        Of the addresses of inputs and outputs, Python's objects. Does the call's work on them;
+        returns what the call would, or how many numbers it could not take, 0 for nothing. None or
+        NaN, and nothing is done, if they are of other forms; while launches are recorded, for a
+        recipe makes none; and with another number of threads than it was made for. Raises
+        MemoryError if a chunk could not allocate its scratch memory.
     threads : int
         How many threads its launches were cut for; 0 if that makes no difference.
     """
 
     def __init__(
         self,
+        arrays: list[np.ndarray | None],
         rows: list[Any],
         holes: list[Any],
         words: list[int],
@@ -131,48 +207,54 @@ class Recipe:
         kept: list[Any],
     ) -> None:
         room = (scratch + LINE_BYTES) // _WORD if scratch else 0
-        flat = [number for row in (*rows, *holes) for number in row]
+        forms = [_form(a) for a in arrays]
+        flat = [number for row in (*forms, *rows, *holes) for number in row]
         head = len(rows), len(holes), len(words), room, *answer
         self._layout = np.array([*head, *flat, *words], np.int64)
-        self._pooled = room if scratch > _FROM_HEAP else 0
-        self._quickly = partial(_perform, self._layout, False, _NO_ROOM)
-        self._kept = kept
+        self._kept = *kept, *(None if a is None else a.dtype for a in arrays)
+        self._perform = partial(_compiled(), self._layout.ctypes.data)
+        self._others = (0,) * (MOST_ARRAYS - len(arrays))
+        self.scratch = scratch
         self.threads = threads.get_num_threads() if any(row[-1] for row in rows) else 0
+        small = not self.threads and scratch <= _FROM_HEAP
+        self.run = self._run_small() if small else self._run
 
     @property
     def stale(self) -> bool:
         """Whether it was made for another number of threads."""
         return self.threads not in (0, threads.get_num_threads())
 
-    def run(self, *arrays: np.ndarray | None, poison: bool = False) -> float | None:
-        """Do the call's work on these arrays, its inputs and then its outputs.
+    def _run_small(self) -> Callable[..., float | None]:
+        """`run` for a call that one thread does in a few microseconds."""
+        perform, recorded = partial(self._perform, 0), threads.tape.get
+        last = *self._others, 0, 1
 
-        Returns what the call would, or how many numbers it could not take, 0 for nothing; None,
-        and nothing is done, while launches are recorded, for a recipe makes none, and with another
-        number of threads.
+        def run(*things: int) -> float | None:
+            return perform(*things, *last) if recorded() is None else None
 
-        Raises
-        ------
-        MemoryError
-            A chunk could not allocate its scratch memory.
-        """
-        if threads.tape.get() is not None:
+        return run
+
+    def _run(self, *things: int) -> float | None:
+        if threads.tape.get() is not None or self.stale:
             return None
-        others = _NONE[len(arrays)]
-        if not (self.threads or self._pooled or poison):
-            return self._quickly(*arrays, *others, 0, 1)
-        if self.stale:
-            return None
-        room = SCRATCH.empty((self._pooled,), np.int64) if self._pooled else _NO_ROOM
+        if self.scratch <= _FROM_HEAP:
+            return self.run_in(0, *things)
+        room = SCRATCH.empty((self.scratch,), np.uint8)
+        return self.run_in(room.ctypes.data, *things)
+
+    def run_in(self, room: int, *things: int) -> float:
+        """As `run`, in scratch memory at this address, which must begin with a line."""
         sharing = threads.sharers(2, threads.WORTH_SHARING) if self.threads else 1
         if sharing < 2:
-            return _perform(self._layout, poison, room, *arrays, *others, 0, 1)
-        return threads.share(sharing, _perform, self._layout, poison, room, *arrays, *others)
+            return self._perform(room, *things, *self._others, 0, 1)
+        return threads.share(sharing, self._perform, room, *things, *self._others)
 
 
-# In place of arrays that a call does not have, by the number of those it has.
-_NONE = [(None,) * (MOST_ARRAYS - n) for n in range(MOST_ARRAYS + 1)]
-_NO_ROOM = np.empty(0, np.int64)
+def _form(array: np.ndarray | None) -> tuple[int, ...]:
+    """See `_data`."""
+    if array is None:
+        return id(None), 0, 0
+    return id(np.ndarray), id(array.dtype), array.ndim, *array.shape
 
 
 def _root(array: np.ndarray) -> tuple[np.ndarray, int]:
@@ -260,7 +342,9 @@ def recipe_of(
     expected = own[len(inputs) :]
     # all ones are NaN in every type of floats
     poisoned = [np.full(a.nbytes, 255, np.uint8).view(a.dtype).reshape(a.shape) for a in expected]
-    answer = made.run(*own[: len(inputs)], *poisoned, poison=True)
+    room = SCRATCH.empty((made.scratch,), np.uint8)
+    room.fill(255)
+    answer = made.run_in(room.ctypes.data, *map(id, own[: len(inputs)]), *map(id, poisoned))
     results = [*expected, np.float64(answers[1] or 0)]
     again = [*poisoned, np.float64(answer or 0)]
     same = all(a.tobytes() == b.tobytes() for a, b in zip(results, again, strict=True))
@@ -325,4 +409,4 @@ def _compare(
             answer = told
     if not launches or scratch.size > _MOST_SCRATCH or answers != (answer[0] > 0):
         return None
-    return Recipe(rows, holes, words, scratch.size, answer, kept)
+    return Recipe(own, rows, holes, words, scratch.size, answer, kept)
