@@ -19,170 +19,27 @@ outputs and scratch memory full of NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu import threads
-from fastcnn.kernels.cpu.jit import config, entry, kernel
-from fastcnn.kernels.cpu.replay import call_entry, call_shared, encode, entry_of
+from fastcnn.kernels.cpu.jit import config
+from fastcnn.kernels.cpu.recipe_code import ANSWERS, MOST_ARRAYS, WORD, compiled, form_of
+from fastcnn.kernels.cpu.replay import encode, entry_of
 from fastcnn.memory import LINE_BYTES, SCRATCH
 
-# Arrays of a call, inputs and outputs: dy, mask, passes and dx of a pooling, x, w, b and y.
-MOST_ARRAYS = 4
 # Bytes of scratch memory of a call, which is allocated by every run; what is larger than the first
 # comes from the pool of workspaces, for memory new to the process takes longer than asking for it.
 _FROM_HEAP, _MOST_SCRATCH = 64 << 10, 32 << 20
-_WORD = 8  # bytes
-# Words before the forms, words of a row, words of a hole, and base addresses before the blocks.
-_HEAD, _ROW, _HOLE, _BASES = 7, 5, 3, MOST_ARRAYS + 1
-# What a call returns, as a recipe's numbers: nothing, or the sum of an array of one of two types.
-_ANSWERS = {"int64": 1, "float64": 2}
-_HALF = 0xFFFFFFFF
-
-# Bytes from the start of a Python object to its type, and of NumPy's arrays to the address of the
-# first element, the number of dimensions, the address of the shape, the type of the elements and
-# the flags: PyArrayObject_fields of ndarraytypes.h, whose order is part of NumPy's interface.
-_OBJECT = object.__basicsize__
-_TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = (
-    _OBJECT - 8, _OBJECT, _OBJECT + 8, _OBJECT + 16, _OBJECT + 40, _OBJECT + 48,
-)  # fmt: skip
-# Flags of an array in C's order, aligned and writeable.
-_CANONICAL = 0x1 | 0x100 | 0x400
-
-
-def _load_typer(typingctx, address):
-    """The word of 8 bytes at an address."""
-
-    def codegen(context, builder, signature, values):
-        word = context.get_value_type(types.intp)
-        return builder.load(builder.inttoptr(values[0], word.as_pointer()), typ=word)
-
-    return types.intp(types.intp), codegen
-
-
-def _address_typer(typingctx, array):
-    """The address of an array's first element."""
-
-    def codegen(context, builder, signature, values):
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return builder.ptrtoint(data, context.get_value_type(types.intp))
-
-    return types.intp(array), codegen
-
-
-def _as_float_typer(typingctx, word):
-    """The float64 with a word's bits."""
-
-    def codegen(context, builder, signature, values):
-        return builder.bitcast(values[0], context.get_value_type(types.float64))
-
-    return types.float64(types.intp), codegen
-
-
-_load: Any = intrinsic(_load_typer)
-_as_float: Any = intrinsic(_as_float_typer)
-_address: Any = intrinsic(_address_typer)
-
-
-@kernel
-def _data(thing, form):
-    """The address of an array's first element; 0 if its form is another than what is at `form`.
-
-    A form is the object itself and 0, for None; or the types of the array and of its elements,
-    the number of dimensions, and each.
-    """
-    dtype = _load(form + _WORD)
-    if dtype == 0:
-        return thing if thing == _load(form) else 0
-    if _load(thing + _TYPE) != _load(form) or _load(thing + _DTYPE) != dtype:
-        return 0
-    ndim = _load(form + 2 * _WORD)
-    if _load(thing + _NDIM) & _HALF != ndim or _load(thing + _FLAGS) & _CANONICAL != _CANONICAL:
-        return 0
-    shape = _load(thing + _SHAPE)
-    for i in range(ndim):
-        if _load(shape + i * _WORD) != _load(form + (3 + i) * _WORD):
-            return 0
-    return _load(thing + _DATA)
-
-
-@entry
-def _perform(layout, room, a, b, c, d, shell, threads):
-    """Run a recipe, laid out as `Recipe` says, on arrays; returns its answer.
-
-    All are addresses: of the layout, of scratch memory or 0 for memory of its own, and of Python's
-    objects, 0 for those that the call does not have. NaN, and nothing is done, if an array is of
-    another form. With the address of a shell what is worth sharing is shared among so many
-    threads. What no kernel does, raising, costs nothing here, where it is all there is to say.
-    """
-    rows, holes, words, scratch = (
-        _load(layout), _load(layout + _WORD), _load(layout + 2 * _WORD), _load(layout + 3 * _WORD)
-    )  # fmt: skip
-    own = np.empty(_BASES + words, np.int64)
-    at = layout + _HEAD * _WORD
-    own[0], own[1], own[2], own[3] = a, b, c, d
-    for i in range(MOST_ARRAYS):
-        if own[i]:
-            own[i] = _data(own[i], at)
-            if not own[i]:
-                return np.nan
-            at += (3 + _load(at + 2 * _WORD)) * _WORD
-    mine = np.empty(0 if room else scratch, np.int64)
-    if not room:
-        room = _address(mine) + LINE_BYTES - 1
-        room -= room % LINE_BYTES
-    own[MOST_ARRAYS] = room
-    at_holes = at + _ROW * rows * _WORD
-    at_words = at_holes + _HOLE * holes * _WORD
-    for i in range(words):
-        own[_BASES + i] = _load(at_words + i * _WORD)
-    for hole in range(at_holes, at_words, _HOLE * _WORD):
-        base, offset = _load(hole + _WORD), _load(hole + 2 * _WORD)
-        own[_BASES + _load(hole)] = own[base] + offset
-    start = _address(own) + _BASES * _WORD
-    for row in range(at, at_holes, _ROW * _WORD):
-        first, block = _load(row), start + _load(row + _WORD) * _WORD
-        chunk, tasks = _load(row + 2 * _WORD), _load(row + 3 * _WORD)
-        if shell and _load(row + 4 * _WORD):
-            failures = call_shared(shell, threads, first, block, chunk, tasks)
-        else:
-            failures = call_entry(first, block, chunk, tasks)
-        if failures:
-            raise MemoryError("no memory for the workspace of a repeated call")
-    answer, kind = np.float64(0), _load(layout + 4 * _WORD)
-    told = room + _load(layout + 5 * _WORD)
-    for i in range(_load(layout + 6 * _WORD)):
-        word = _load(told + i * _WORD)
-        answer += word if kind == 1 else _as_float(word)
-    # Numba frees an array behind its last use, and knows nothing of addresses
-    return answer if len(own) + len(mine) else np.nan
-
-
-@cache
-def _compiled() -> Any:
-    """`_perform` without Numba's look at the types of the arguments, which are all numbers."""
-    signature = (types.intp,) * (4 + MOST_ARRAYS)
-    _perform.compile(signature)
-    return _perform.overloads[signature].entry_point
-
-
 # What a call returns, as a recipe's numbers: its kind, where in scratch memory, how many elements.
 _Answer = tuple[int, int, int]
 _NO_ANSWER = (0, 0, 0)
 
 
 class Recipe:
-    """What a call launches, on arrays yet to come.
-
-    Laid out in words of 8 bytes: how many rows, holes, words of blocks and words of scratch memory
-    there are; of the answer its kind, the bytes before it in scratch memory and its length; the
-    forms of the arrays; the rows (entry, where its block begins, chunk, tasks, whether threads
-    share them); the holes (word, array or scratch memory, bytes from its start); the blocks of
-    replay.py one after the other.
+    """What a call launches, on arrays yet to come; laid out as recipe_code.py says.
 
     Attributes
     ----------
@@ -206,13 +63,13 @@ class Recipe:
         answer: _Answer,
         kept: list[Any],
     ) -> None:
-        room = (scratch + LINE_BYTES) // _WORD if scratch else 0
-        forms = [_form(a) for a in arrays]
+        room = (scratch + LINE_BYTES) // WORD if scratch else 0
+        forms = [form_of(a) for a in arrays]
         flat = [number for row in (*forms, *rows, *holes) for number in row]
         head = len(rows), len(holes), len(words), room, *answer
         self._layout = np.array([*head, *flat, *words], np.int64)
         self._kept = *kept, *(None if a is None else a.dtype for a in arrays)
-        self._perform = partial(_compiled(), self._layout.ctypes.data)
+        self._perform = partial(compiled(), self._layout.ctypes.data)
         self._others = (0,) * (MOST_ARRAYS - len(arrays))
         self.scratch = scratch
         self.threads = threads.get_num_threads() if any(row[-1] for row in rows) else 0
@@ -248,13 +105,6 @@ class Recipe:
         if sharing < 2:
             return self._perform(room, *things, *self._others, 0, 1)
         return threads.share(sharing, self._perform, room, *things, *self._others)
-
-
-def _form(array: np.ndarray | None) -> tuple[int, ...]:
-    """See `_data`."""
-    if array is None:
-        return id(None), 0, 0
-    return id(np.ndarray), id(array.dtype), array.ndim, *array.shape
 
 
 def _root(array: np.ndarray) -> tuple[np.ndarray, int]:
@@ -400,7 +250,7 @@ def _compare(
                     place = MOST_ARRAYS, scratch.place(a)
                     if place[1] != other_scratch.place(b):
                         return None
-                    told = _ANSWERS.get(a.dtype.name, 0), place[1], a.size
+                    told = ANSWERS.get(a.dtype.name, 0), place[1], a.size
                 holes.append((len(words) + 4, *place))
             words += block
         if one.tells:
