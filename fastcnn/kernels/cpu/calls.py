@@ -12,14 +12,20 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 
 def address_of(function: Any, signature: tuple[Any, ...]) -> int:
-    """Address of a function's machine code for arguments of these types; compiles it at need."""
+    """Address of a function's machine code for arguments of these types; compiles it at need.
+
+    Under Numba's lock, which forks wait for (threads.py): LLVM's own, taken to find the address,
+    would stay shut in a child.
+    """
     function.compile(signature)
     compiled = function.overloads[signature]
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    with global_compiler_lock:
+        return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
 
 def _call(context, builder, address, task, args, kind):
