@@ -104,6 +104,8 @@ def _convolutions(rng: np.random.Generator, n: int) -> list[Call]:
         Call("conv2d_weight_grad", {"x": x, "dy": dy}, {"weight_shape": w.shape, **options},
              misfits={"x": bad_x, "dy": bad_dy}),
         Call("conv2d_bias_grad", {"dy": dy}),
+        Call("conv2d_parameter_grads", {"x": x, "dy": dy}, {"weight_shape": w.shape, **options},
+             misfits={"x": bad_x, "dy": bad_dy}),
     ]  # fmt: skip
 
 

@@ -30,6 +30,8 @@ def test_same_signatures(name):
         keyword = inspect.Parameter.KEYWORD_ONLY
         assert ours[-2:] == [("algorithm", keyword, "auto"), ("out", keyword, None)]
         ours = ours[:-2]
+    elif name == "conv2d_parameter_grads":
+        assert ours.pop() == ("algorithm", inspect.Parameter.KEYWORD_ONLY, "auto")
     assert ours == theirs
 
 

@@ -119,8 +119,8 @@ def _conv2d_input_grad(ops: Namespace, p: ConvProblem, a: Arrays) -> Arrays:
 
 def _conv2d_weight_grad(ops: Namespace, p: ConvProblem, a: Arrays) -> Arrays:
     shape = p.geometry.weight_shape
-    dw = ops.conv2d_weight_grad(a["x"], a["dy"], shape, **p.options)
-    return {"dw": dw, "db": ops.conv2d_bias_grad(a["dy"])}
+    dw, db = ops.conv2d_parameter_grads(a["x"], a["dy"], shape, **p.options)
+    return {"dw": dw, "db": db}
 
 
 def _pool_data(p: PoolProblem, source: Source) -> Arrays:

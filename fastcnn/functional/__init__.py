@@ -15,6 +15,7 @@ from fastcnn.functional.conv import (
     conv2d,
     conv2d_bias_grad,
     conv2d_input_grad,
+    conv2d_parameter_grads,
     conv2d_weight_grad,
 )
 from fastcnn.functional.dense import (
@@ -64,6 +65,7 @@ __all__ = [
     "conv2d",
     "conv2d_bias_grad",
     "conv2d_input_grad",
+    "conv2d_parameter_grads",
     "conv2d_weight_grad",
     "dense",
     "dense_bias_grad",

@@ -22,7 +22,7 @@ from fastcnn.arrays import (
 from fastcnn.functional.repeated import perform, repeated
 from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
 from fastcnn.kernels.packed import PackedWeight
-from fastcnn.kernels.plans import plan
+from fastcnn.kernels.plans import Plan, plan
 
 
 def _batched(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -242,16 +242,73 @@ def conv2d_weight_grad(
         results = repeated("conv2d_weight_grad", parameters, x, dy)
         if results is not None:
             return results[0]
+    x, dy, chosen = _weight_grad(x, dy, *parameters)
+    target = Output(chosen.problem.geometry.weight_shape, x.dtype, out, (x, dy))
+    perform(chosen, parameters, (x, dy), (target.array,))
+    return target.result()
+
+
+def conv2d_parameter_grads(
+    x: Any,
+    dy: Any,
+    weight_shape: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    algorithm: str = "auto",
+) -> tuple[Array, Array]:
+    """Gradients with respect to the filters and to their biases, from one pass over dy.
+
+    dw has the bits of `conv2d_weight_grad`. db is `conv2d_bias_grad(dy)` but for its rounding:
+    where the kernel that serves dw also adds up dy, sums of at most eight numbers are in dy's type,
+    and all else is added up in float64, in an order that the geometry alone decides. NaN and
+    infinities go where the two functions put them; finite numbers within a factor of eight of the
+    type's largest may become infinite in such a sum.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
+    dy : array_like, (N, K, P, Q) or (K, P, Q), same type
+    weight_shape : tuple of int
+        (K, C/groups, R, S).
+    stride, padding, dilation, groups, algorithm
+        As in `conv2d`; `algorithm` is one of `conv2d_weight_grad`'s.
+
+    Returns
+    -------
+    dw : ndarray, weight_shape
+    db : ndarray, (K,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d_weight_grad`.
+    """
+    parameters = weight_shape, stride, padding, dilation, groups, algorithm
+    both = (*parameters, "and bias")  # its own recipes, of the same plan
+    results = repeated("conv2d_weight_grad", both, x, dy)
+    if results is not None:
+        return results[0], results[1]
+    x, dy, chosen = _weight_grad(x, dy, *parameters)
+    g: Any = chosen.problem.geometry
+    dw, db = (empty(shape, x.dtype, x) for shape in (g.weight_shape, (g.K,)))
+    perform(chosen, both, (x, dy), (dw, db))
+    return given_back(dw), given_back(db)
+
+
+def _weight_grad(
+    x: Any, dy: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int,
+    algorithm: str,
+) -> tuple[Array, Array, Plan]:  # fmt: skip
+    """A weight gradient's arrays in canonical form, and its plan."""
     x = images(x, "conv2d")
     dy = floats(dy, "dy", (x.ndim,), like=x)
     shape = shape_of(weight_shape, "weight_shape", (4,))
-    batched = x.ndim == 4
     g = conv2d_geometry(_batched(x.shape), shape, stride, padding, dilation, groups)
-    _check_dy(dy, g, batched)
-    chosen = plan("conv2d_weight_grad", g, type_name(x), algorithm, x.device)
-    target = Output(shape, x.dtype, out, (x, dy))
-    perform(chosen, parameters, (x, dy), (target.array,))
-    return target.result()
+    _check_dy(dy, g, x.ndim == 4)
+    return x, dy, plan("conv2d_weight_grad", g, type_name(x), algorithm, x.device)
 
 
 def _check_dy(dy: Array, g: Conv2dGeometry, batched: bool) -> None:

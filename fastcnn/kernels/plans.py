@@ -10,6 +10,7 @@ from functools import lru_cache, wraps
 from importlib import import_module
 from typing import Any
 
+from fastcnn.geometry import Extent
 from fastcnn.kernels import precision
 from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose, trace
 
@@ -27,7 +28,8 @@ class Plan:
     Attributes
     ----------
     run : callable
-        Called with the geometry and canonical arrays, the output among them.
+        Called with the geometry and canonical arrays, the output among them; of a weight gradient
+        also with db behind dw, for the bias gradient.
     workspace : int
         Bytes of scratch memory that each thread needs at the most.
     pack : callable or None
@@ -62,8 +64,25 @@ def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
     return traced
 
 
+def _with_bias(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
+    """A weight gradient's `run`, which takes `db` behind dw and leaves it to the bias gradient's."""
+
+    @wraps(run)
+    def both(g: Geometry, x: Any, dy: Any, dw: Any, db: Any = None) -> Any:
+        if db is not None:
+            extent = Extent(dy.shape)
+            plan("conv2d_bias_grad", extent, problem.dtype, device=problem.device).run(
+                extent, dy, db
+            )
+        return run(g, x, dy, dw)
+
+    return both
+
+
 def _make(problem: Problem, implementation: Implementation, algorithm: str = "auto") -> Plan:
     run, pack = implementation.load(problem.operation), None
+    if problem.operation == "conv2d_weight_grad" and not implementation.sums_dy:
+        run = _with_bias(run, problem)
     if implementation.transforms:
         run = _tracing(run, problem)
     if problem.device == "cpu" and problem.operation in ("conv2d", "conv2d_input_grad"):

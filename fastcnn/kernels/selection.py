@@ -65,6 +65,9 @@ class Implementation:
     rounding : float
         The relative error with which it rounds the numbers that it multiplies; 0 if it takes them
         as they are.
+    sums_dy : bool
+        Whether its `conv2d_weight_grad` takes `db` behind dw, the bias gradient, and adds up dy
+        while it reads it.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Implementation:
     workspace: Callable[[Problem], int]
     transforms: bool = False
     rounding: float = 0.0
+    sums_dy: bool = False
 
     def load(self, operation: str) -> Callable[..., Any]:
         """Import the kernel file and return the function that does the operation."""
@@ -127,7 +131,9 @@ def _pool_cost(problem: Problem) -> float:
     return g.bytes(problem.itemsize) / _COPY_BYTES + steps * _POOL_STEP
 
 
-def _stated(name: str, module: str, transforms: bool = False) -> Implementation:
+def _stated(
+    name: str, module: str, transforms: bool = False, sums_dy: bool = False
+) -> Implementation:
     """An implementation whose file states its refusals, cost and workspace."""
 
     def ask(question: str) -> Callable[[Problem], Any]:
@@ -144,7 +150,9 @@ def _stated(name: str, module: str, transforms: bool = False) -> Implementation:
             return 'precision "ieee" leaves out what multiplies transformed numbers'
         return refusal(problem)
 
-    return Implementation(name, module, supports, ask("cost"), ask("workspace"), transforms)
+    return Implementation(
+        name, module, supports, ask("cost"), ask("workspace"), transforms, sums_dy=sums_dy
+    )
 
 
 def _conv_cost(problem: Problem) -> float:
@@ -197,17 +205,17 @@ _IMPLICIT_GEMM = _stated("implicit_gemm", "cpu.implicit_gemm")
 _WINOGRAD = _stated("winograd", "cpu.winograd", transforms=True)
 _WINOGRAD_DILATED = _stated("winograd_phases", "cpu.winograd_dilated", transforms=True)
 _WINOGRAD_STRIDED = _stated("winograd_strided", "cpu.winograd_strided", transforms=True)
-_GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad")
-_INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad")
+_GEMM_WEIGHT_GRAD = _stated("implicit_gemm", "cpu.gemm_weight_grad", sums_dy=True)
+_INNER_WEIGHT_GRAD = _stated("inner_products", "cpu.inner_weight_grad", sums_dy=True)
 _WINOGRAD_WEIGHT_GRAD = _stated("winograd", "cpu.winograd_weight_grad", transforms=True)
 _FOURIER = _stated("fourier", "cpu.fourier", transforms=True)
 _FOURIER_PHASES = _stated("fourier_phases", "cpu.fourier_phases", transforms=True)
-_DEPTHWISE = _stated("depthwise", "cpu.depthwise")
-_DEPTHWISE_ACROSS = _stated("depthwise_across", "cpu.depthwise_across")
+_DEPTHWISE = _stated("depthwise", "cpu.depthwise", sums_dy=True)
+_DEPTHWISE_ACROSS = _stated("depthwise_across", "cpu.depthwise_across", sums_dy=True)
 _SMALL_CHANNEL = _stated("small_channel", "cpu.small_channel")
 _SMALL_CHANNEL_INPUT_GRAD = _stated("small_channel", "cpu.small_channel_input_grad")
 _FULL_CONVOLUTION = _stated("full_convolution", "cpu.small_channel_full")
-_SMALL_CHANNEL_WEIGHT_GRAD = _stated("small_channel", "cpu.small_channel_weight_grad")
+_SMALL_CHANNEL_WEIGHT_GRAD = _stated("small_channel", "cpu.small_channel_weight_grad", sums_dy=True)
 _PORTABLE_DENSE = _portable("cpu.dense", cost=_dense_cost)
 _DENSE_SUMS = _stated("register_tiles", "cpu.dense_sums")
 

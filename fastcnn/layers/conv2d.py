@@ -150,9 +150,13 @@ class Conv2D(Layer):
 
     def _backward(self, dy: Any, kept: Any, input_grad: bool) -> Array | None:
         ops, w = self.ops, self.parameters["weight"]
-        self.gradients["weight"] = ops.conv2d_weight_grad(kept, dy, w.shape, **self._window)
-        if self.use_bias:
-            self.gradients["bias"] = ops.conv2d_bias_grad(dy, self.bias == "per_pixel")
+        if self.use_bias and self.bias == "per_filter":
+            both = ops.conv2d_parameter_grads(kept, dy, w.shape, **self._window)
+            self.gradients["weight"], self.gradients["bias"] = both
+        else:
+            self.gradients["weight"] = ops.conv2d_weight_grad(kept, dy, w.shape, **self._window)
+            if self.use_bias:
+                self.gradients["bias"] = ops.conv2d_bias_grad(dy, per_pixel=True)
         if not input_grad:
             return None
         return ops.conv2d_input_grad(dy, w, kept.shape, **self._window)

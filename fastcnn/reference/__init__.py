@@ -18,7 +18,13 @@ from .activation import (
     tanh,
     tanh_grad,
 )
-from .conv import conv2d, conv2d_bias_grad, conv2d_input_grad, conv2d_weight_grad
+from .conv import (
+    conv2d,
+    conv2d_bias_grad,
+    conv2d_input_grad,
+    conv2d_parameter_grads,
+    conv2d_weight_grad,
+)
 from .dense import dense, dense_bias_grad, dense_input_grad, dense_weight_grad
 from .loss import (
     binary_cross_entropy,
@@ -50,6 +56,7 @@ __all__ = [
     "conv2d",
     "conv2d_bias_grad",
     "conv2d_input_grad",
+    "conv2d_parameter_grads",
     "conv2d_weight_grad",
     "dense",
     "dense_bias_grad",

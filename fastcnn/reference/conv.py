@@ -283,3 +283,35 @@ def conv2d_bias_grad(dy: npt.ArrayLike, per_pixel: bool = False) -> Array:
     batch = as_batch(dy_)
     with quiet():
         return store(batch.sum(axis=0) if per_pixel else batch.sum(axis=(0, 2, 3)), dtype)
+
+
+def conv2d_parameter_grads(
+    x: npt.ArrayLike,
+    dy: npt.ArrayLike,
+    weight_shape: Sequence[int],
+    *,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> tuple[Array, Array]:
+    """Both gradients that a convolution's parameters have: `conv2d_weight_grad`'s and db.
+
+    Parameters
+    ----------
+    x, dy, weight_shape, stride, padding, dilation, groups
+        As `conv2d_weight_grad`.
+
+    Returns
+    -------
+    dw : numpy.ndarray of shape `weight_shape`, the type of x
+    db : numpy.ndarray, (K,), the type of x
+        One bias per filter.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv2d_weight_grad`.
+    """
+    window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return conv2d_weight_grad(x, dy, weight_shape, **window), conv2d_bias_grad(dy)  # type: ignore

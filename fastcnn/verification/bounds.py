@@ -103,6 +103,7 @@ BOUNDS: dict[str, Bound] = {
     "conv2d_input_grad": Bound(_SUM, _PRODUCTS, _input_grad_terms, "integers"),
     "conv2d_weight_grad": Bound(_SUM, _PRODUCTS, _outputs, "integers"),
     "conv2d_bias_grad": Bound(_SUM, _WIDE, _outputs, "integers", wide=True),
+    "conv2d_parameter_grads": Bound(_SUM, _PRODUCTS, _outputs, "integers"),
     "max_pool2d": Bound(0.0, _SELECTION, exact="always"),
     "max_pool2d_grad": Bound(_SUM, "adds the windows that chose a cell", _overlap, "integers"),
     "relu_max_pool2d": Bound(0.0, _SELECTION, exact="always"),

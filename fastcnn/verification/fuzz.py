@@ -106,9 +106,10 @@ def _bound(draft: Draft, dtype: str) -> float:
     if draft.operation.name not in BOUNDS:
         return 0.0
     name = draft.operation.name
-    transforms = any(entry.transforms for entry in IMPLEMENTATIONS[name])
+    serves = "conv2d_weight_grad" if name == "conv2d_parameter_grads" else name
+    transforms = any(entry.transforms for entry in IMPLEMENTATIONS[serves])
     if transforms:
-        serving = plan(name, draft.problem.geometry, draft.dtype).implementation
+        serving = plan(serves, draft.problem.geometry, draft.dtype).implementation
         transforms = serving.transforms
     bound = limit(name, draft.dtype, draft.problem, draft.data, transforms)
     # the reference, too, rounds its answer once

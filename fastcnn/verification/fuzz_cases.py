@@ -43,6 +43,7 @@ _PLANTED = {
     "conv2d": ("x",),
     "conv2d_input_grad": ("dy",),
     "conv2d_weight_grad": ("x",),
+    "conv2d_parameter_grads": ("x",),
     "binary_cross_entropy_with_logits": (),
     "categorical_cross_entropy_with_logits": (),
 }

@@ -258,6 +258,7 @@ _ALL = (
     Operation("conv2d_input_grad", ConvProblem, _conv2d_input_grad),
     Operation("conv2d_weight_grad", ConvProblem, _conv2d_weight_grad),
     Operation("conv2d_bias_grad", ConvProblem, _conv2d_bias_grad),
+    Operation("conv2d_parameter_grads", ConvProblem, _conv2d_weight_grad),
     Operation("max_pool2d", PoolProblem, _max_pool2d),
     Operation("max_pool2d_grad", PoolProblem, _max_pool2d_grad),
     Operation("relu_max_pool2d", PoolProblem, _max_pool2d),

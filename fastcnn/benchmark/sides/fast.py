@@ -62,8 +62,11 @@ def pinned(operation: str, implementation: Implementation) -> Any:
             return function(*args, **options)
 
     takes_it = "algorithm" in inspect.signature(function).parameters
-    pinned = partial(function, algorithm=implementation.name) if takes_it else call
-    return SimpleNamespace(**{**vars(functional), operation: pinned})
+    pinned = {operation: partial(function, algorithm=implementation.name) if takes_it else call}
+    if operation == "conv2d_weight_grad":
+        both = partial(functional.conv2d_parameter_grads, algorithm=implementation.name)
+        pinned["conv2d_parameter_grads"] = both
+    return SimpleNamespace(**{**vars(functional), **pinned})
 
 
 def prepare(variant: str, case: Case, sets: list[Arrays], threads: int) -> Prepared:

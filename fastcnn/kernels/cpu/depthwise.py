@@ -24,7 +24,7 @@ from fastcnn.kernels.cpu.plane_dots import plane_dots
 from fastcnn.kernels.cpu.plane_product import plane_product
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.stencil import axes_of, length_of
-from fastcnn.kernels.cpu.sums import sum_rows
+from fastcnn.kernels.cpu.sums import add_spans, nothing, sum_rows, sums_for
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
@@ -116,15 +116,16 @@ def _input_grad_chunk(
 @lru_cache(maxsize=64)
 def _weight_grad_chunk(
     R: int, S: int, sh: int, sw: int, dh: int, dw: int, some_rows: int, band: int, narrow: int,
-    lanes: int,
+    lanes: int, with_bias: bool,
 ) -> Any:  # fmt: skip
     """Compile the weight gradient for a kernel, its strides and dilations.
 
     `some_rows` rows of the kernel have their sums in registers at a time.
     """
+    with_sum = int(with_bias)
 
     @kernel
-    def depthwise_sums(task, x, dy, parts, g):
+    def depthwise_sums(task, x, dy, parts, dy_sums, g):
         H, W, top, left, P, Q = g[0], g[1], g[2], g[3], g[4], g[5]
         images, filters, multiple, some, spans = g[6], g[7], g[8], g[9], g[10]
         block, span = divmod(task, spans)
@@ -138,9 +139,9 @@ def _weight_grad_chunk(
             for group in range(0, R, some_rows):
                 r = min(group, R - some_rows)
                 plane_dots(
-                    x, x0, channels * H * W, dy, dy0, filters * P * Q, zeros, sums,
-                    n1 - n0, 0, P, H, W, top + r * dh, left, Q,
-                    some_rows, S, sh, sw, dh, dw, band, narrow, lanes,
+                    x, x0, channels * H * W, dy, dy0, filters * P * Q, zeros, sums, dy_sums,
+                    span * filters + k, n1 - n0, 0, P, H, W, top + r * dh, left, Q,
+                    some_rows, S, sh, sw, dh, dw, band, narrow, with_sum, lanes,
                 )  # fmt: skip
                 for t in range(some_rows * S):
                     out[r * S + t] = sums[t]
@@ -231,7 +232,7 @@ def conv2d_input_grad(
 
 
 @lru_cache(maxsize=256)
-def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
+def _dots(g: Conv2dGeometry, itemsize: int, with_bias: bool = False) -> _Work:
     (sh, sw), (dh, dw), (above, _, before, _) = g.stride, g.dilation, g.padding
     unit = known_unit()
     lanes = unit.lanes(itemsize)
@@ -250,25 +251,31 @@ def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
     blocks = blocks_of(g.K, some)
     spans = max(1, min(g.N, blocks_of(FEW_TASKS, blocks)))
     sizes = (g.H, g.W, -above, -before, g.P, g.Q, g.N, g.K, g.K // g.C, some, spans)
-    chunk = _weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, some_rows, band, narrow, lanes)
+    chunk = _weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, some_rows, band, narrow, lanes, with_bias)
     return _Work(chunk, np.array(sizes), blocks * spans, spans)
 
 
 def conv2d_weight_grad(
-    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray | None = None,
 ) -> None:
-    """dw, written whole; images are summed in an order that the geometry alone decides."""
+    """dw and db, written whole; images are summed in an order that the geometry alone decides."""
     if not geometry.N:
-        dw.fill(0)
+        nothing(dw, db)
         return
-    work = _dots(geometry, x.itemsize)
+    work = _dots(geometry, x.itemsize, db is not None)
     parts = dw if work.spans == 1 else np.empty((work.spans, *dw.shape), dw.dtype)
+    sums = sums_for(db, work.spans)
     launch(
         work.chunk, work.tasks, geometry.bytes(x.itemsize),
-        x.reshape(-1), dy.reshape(-1), parts.reshape(-1), work.sizes,
+        x.reshape(-1), dy.reshape(-1), parts.reshape(-1), sums, work.sizes,
     )  # fmt: skip
     if work.spans > 1:
         sum_rows(work.spans, dw.size, parts, dw)
+    add_spans(work.spans, sums, db)
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:

@@ -22,7 +22,7 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.depthwise_across_chunks import product_chunk, weight_grad_chunk
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.stencil import Axis, axes_of
-from fastcnn.kernels.cpu.sums import sum_rows
+from fastcnn.kernels.cpu.sums import add_spans, nothing, sum_rows, sums_for
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import NO_UNIT
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
@@ -122,7 +122,7 @@ def _planes(g: Conv2dGeometry, itemsize: int, transposed: bool) -> _Work:
 
 
 @lru_cache(maxsize=256)
-def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
+def _dots(g: Conv2dGeometry, itemsize: int, with_bias: bool = False) -> _Work:
     (sh, sw), (dh, dw), (above, _, before, _) = g.stride, g.dilation, g.padding
     unit = known_unit()
     lanes = unit.lanes(itemsize)
@@ -136,7 +136,7 @@ def _dots(g: Conv2dGeometry, itemsize: int) -> _Work:
     scratch = xs + dys + (g.R * g.S + 1) * lanes + LINE_BYTES // itemsize
     sizes = (g.N, g.K, some, g.H * g.W, g.P, g.Q, pitch, spans, xs, dys, scratch)
     return _Work(
-        weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, across, lanes),
+        weight_grad_chunk(g.R, g.S, sh, sw, dh, dw, across, lanes, with_bias),
         _places((g.H, g.W), -above, -before, tall, wide, pitch, lanes),
         _places((g.P, g.Q), 0, 0, g.P, g.Q, g.Q * lanes, lanes),
         _places((g.R, g.S), 0, 0, g.R, g.S, g.S * lanes, lanes),
@@ -179,21 +179,27 @@ def conv2d_input_grad(
 
 
 def conv2d_weight_grad(
-    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray | None = None,
 ) -> None:
-    """dw, written whole; images are summed in an order that the geometry alone decides."""
+    """dw and db, written whole; images are summed in an order that the geometry alone decides."""
     if not geometry.N:
-        dw.fill(0)
+        nothing(dw, db)
         return
-    work = _dots(geometry, x.itemsize)
+    work = _dots(geometry, x.itemsize, db is not None)
     parts = dw if work.spans == 1 else np.empty((work.spans, *dw.shape), dw.dtype)
+    sums = sums_for(db, work.spans)
     launch(
         work.chunk, work.tasks, geometry.bytes(x.itemsize),
-        x.reshape(-1), dy.reshape(-1), parts.reshape(-1), work.into, work.back, work.taps,
+        x.reshape(-1), dy.reshape(-1), parts.reshape(-1), sums, work.into, work.back, work.taps,
         work.sizes,
     )  # fmt: skip
     if work.spans > 1:
         sum_rows(work.spans, dw.size, parts, dw)
+    add_spans(work.spans, sums, db)
 
 
 def _work(operation: str, g: Conv2dGeometry, itemsize: int) -> _Work:

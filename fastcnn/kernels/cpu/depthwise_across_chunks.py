@@ -74,13 +74,13 @@ def product_chunk(
 
 @lru_cache(maxsize=64)
 def weight_grad_chunk(
-    R: int, S: int, sh: int, sw: int, dh: int, dw: int, across: int, lanes: int
+    R: int, S: int, sh: int, sw: int, dh: int, dw: int, across: int, lanes: int, with_bias: bool
 ) -> Any:
     """Compile the weight gradient for a kernel, its strides and dilations."""
-    cells = R * S
+    cells, with_sum = R * S, int(with_bias)
 
     @kernel
-    def depthwise_across_sums(task, x, dy, parts, into, back, taps, g):
+    def depthwise_across_sums(task, x, dy, parts, dy_sums, into, back, taps, g):
         images, filters, some, pixels, P, Q = g[0], g[1], g[2], g[3], g[4], g[5]
         pitch, spans = g[6], g[7]
         scratch = np.zeros(g[10], x.dtype)
@@ -91,6 +91,8 @@ def weight_grad_chunk(
         n0, n1 = span * images // spans, (span + 1) * images // spans
         for k in range(block * some, min(filters, (block + 1) * some), lanes):
             scratch[sums : sums + cells * lanes] = 0
+            at = span * filters + k
+            dy_sums[at : at + with_sum * lanes] = 0
             for n in range(n0, n1):
                 first = n * filters + k
                 # the next image's, or the next planes of the first image
@@ -100,9 +102,9 @@ def weight_grad_chunk(
                 )
                 planes_in(dy, first * P * Q, P * Q, P * Q, ahead * P * Q, back, scratch, dys, lanes)
                 across_dots(
-                    scratch, xs, dys, sums, P, Q, pitch, R, S, sh, sw, dh, dw, across, lanes
-                )
-            to = (span * filters + k) * cells
-            planes_out(scratch, sums, taps, parts, to, cells, cells, lanes)
+                    scratch, xs, dys, sums, dy_sums, at, P, Q, pitch,
+                    R, S, sh, sw, dh, dw, across, with_sum, lanes,
+                )  # fmt: skip
+            planes_out(scratch, sums, taps, parts, at * cells, cells, cells, lanes)
 
     return depthwise_across_sums

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn.geometry import Conv2dGeometry
+from fastcnn.geometry import Conv2dGeometry, Extent
 from fastcnn.kernels.cpu.gemm_weight_tables import FIELDS, Tables, tabulate
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.masked_moves import put, turn
@@ -37,8 +37,10 @@ from fastcnn.kernels.cpu.pixel_sums import (
     short_sums,
     tall_sums,
 )
+from fastcnn.kernels.cpu.plane_sums import plane_sum
 from fastcnn.kernels.cpu.product_tables import blocks_of
-from fastcnn.kernels.cpu.sums import sum_rows
+from fastcnn.kernels.cpu.sums import add_spans, nothing, sum_rows, sums_for
+from fastcnn.kernels.cpu.sums import conv2d_bias_grad as bias_grad
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import vector_unit
@@ -199,8 +201,17 @@ def _add_block(
 
 
 @kernel
-def _sums_chunk(task, near, far, taps, corners, panels, parts, table):
-    """Some filters, channels and taps of one group over a span of pixels, to their part."""
+def _pixels(block, s):
+    """How many pixels a block has."""
+    row_block, segment = divmod(block, s.segments)
+    rows = min(s.some_rows, s.images * s.grid_h - row_block * s.some_rows)
+    return rows * min(s.segment, s.grid_w - segment * s.segment)
+
+
+@kernel
+def _sums_chunk(task, near, far, taps, corners, panels, parts, dy_sums, table):
+    """Some filters, channels and taps of one group over a span of pixels, to their part; the sums
+    of dy's rows, where there is room for them, by the first that read them."""
     s = table[0]
     rest, part = divmod(task, s.spans)
     rest, position_block = divmod(rest, (s.positions + s.some_positions - 1) // s.some_positions)
@@ -228,30 +239,48 @@ def _sums_chunk(task, near, far, taps, corners, panels, parts, table):
     for n in range(whole):
         g, t = divmod(min(n, count - 1), t1 - t0)
         firsts[n], ends[n] = g * s.corners * s.plane + taps[t0 + t, 0], n * size
+    totals = dy_sums[part * (dy_sums.shape[0] // s.spans) + group * s.rows :]
+    adds = dy_sums.size > 0 and g0 == 0 and t0 == 0
+    if adds:
+        totals[m0:m1] = 0
     for block in range(part * s.span, min(s.blocks, (part + 1) * s.span)):
         _add_block(
             block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0,
             p1, g0, g1, t0, t1, count,
         )  # fmt: skip
+        if adds:
+            pixels = _pixels(block, s)
+            for m in range(m0, m1):
+                totals[m] += plane_sum(a, (m - m0) * s.line, 0, 1, pixels)
     _store(c, parts, part * (parts.shape[0] // s.spans), s, group, m0, m1, g0, g1, t0, t1, size)
 
 
 def conv2d_weight_grad(
-    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray | None = None,
 ) -> None:
-    """dw, written whole, from x (N, C, H, W) and dy (N, K, P, Q)."""
+    """dw and db, written whole, from x (N, C, H, W) and dy (N, K, P, Q)."""
     if not dy.size:
-        dw.fill(0)
+        nothing(dw, db)
         return
     s = tabulate(geometry, x.itemsize)
     parts = np.empty((s.spans, dw.size), dw.dtype) if s.spans > 1 else dw.reshape(1, -1)
     near, far = (x, dy) if s.flipped else (dy, x)
+    if s.flipped and db is not None:  # rows of A, which are added up, are X's
+        bias_grad(Extent(dy.shape), dy, db)
+        db = None
+    sums = sums_for(db, s.spans)
     launch(
         _sums_chunk, s.tasks, geometry.flops,
-        near.reshape(-1), far.reshape(-1), s.taps, s.corners, s.panels, parts.reshape(-1), s.table,
+        near.reshape(-1), far.reshape(-1), s.taps, s.corners, s.panels, parts.reshape(-1), sums,
+        s.table,
     )  # fmt: skip
     if s.spans > 1:
         sum_rows(s.spans, dw.size, parts, dw)
+    add_spans(s.spans, sums, db)
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:

@@ -32,8 +32,9 @@ from fastcnn.kernels.cpu.gemm_weight_grad import refusal as refusal
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.pixel_dots import dots
 from fastcnn.kernels.cpu.pixel_tiles import cut, fill, most_pieces
+from fastcnn.kernels.cpu.plane_sums import plane_sum
 from fastcnn.kernels.cpu.product_tables import blocks_of, chunk_of, even
-from fastcnn.kernels.cpu.sums import sum_rows
+from fastcnn.kernels.cpu.sums import add_spans, nothing, sum_rows, sums_for
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.units import known_unit
 
@@ -51,8 +52,9 @@ FEW_TASKS = 8
 
 
 @kernel
-def _sums_chunk(task, x, dy, taps, no_tap, parts, x_sizes, dy_sizes, g):
-    """Some filters and some taps of one group over a span of pixels, to their part."""
+def _sums_chunk(task, x, dy, taps, no_tap, parts, dy_sums, x_sizes, dy_sizes, g):
+    """Some filters and some taps of one group over a span of pixels, to their part; the sums of
+    dy's rows, where there is room for them, by the first that read them."""
     filters, channels, pixels, grid_h, grid_w = g[0], g[1], g[2], g[3], g[4]
     task_filters, task_channels, task_positions = g[5], g[6], g[7]
     some_channels, some_positions, block, span, spans = g[8], g[9], g[10], g[11], g[12]
@@ -74,6 +76,10 @@ def _sums_chunk(task, x, dy, taps, no_tap, parts, x_sizes, dy_sizes, g):
     c = np.zeros(g[20], x.dtype)
     pieces = np.empty((g[21], 6), np.int64)
     starts = np.empty(block // columns + 1, np.int64)
+    totals = dy_sums[part * (dy_sums.shape[0] // spans) + group * filters + k0 :]
+    adds = dy_sums.size > 0 and c0 == 0 and t0 == 0
+    if adds:
+        totals[: k1 - k0] = 0
     for j0 in range(part * span, min(pixels, (part + 1) * span), block):
         tiles = cut(pieces, starts, j0, min(block, pixels - j0), 0, grid_h, grid_w, columns, lanes)
         count, first = starts[tiles], group * filters
@@ -81,6 +87,10 @@ def _sums_chunk(task, x, dy, taps, no_tap, parts, x_sizes, dy_sizes, g):
             a, a_rows, pieces, count, dy, dy_sizes, no_tap, 0, 1, first + k0, first + k1, columns,
             lanes,
         )  # fmt: skip
+        if adds:
+            step = a_rows * columns
+            for k in range(k1 - k0):
+                totals[k] += plane_sum(a, k * columns, step, tiles, columns)
         at_c, first = 0, group * channels
         for n0 in range(c0, c1, some_channels):
             n1 = min(c1, n0 + some_channels)
@@ -196,21 +206,27 @@ def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
 
 
 def conv2d_weight_grad(
-    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray | None = None,
 ) -> None:
-    """dw, written whole, from x (N, C, H, W) and dy (N, K, P, Q)."""
+    """dw and db, written whole, from x (N, C, H, W) and dy (N, K, P, Q)."""
     if not dy.size:
-        dw.fill(0)
+        nothing(dw, db)
         return
     s = _sums(geometry, x.itemsize)
     parts = np.empty((s.spans, dw.size), dw.dtype) if s.spans > 1 else dw.reshape(1, -1)
+    sums = sums_for(db, s.spans)
     launch(
         _sums_chunk, s.tasks, geometry.flops,
-        x.reshape(-1), dy.reshape(-1), s.taps, _NO_TAP, parts.reshape(-1),
+        x.reshape(-1), dy.reshape(-1), s.taps, _NO_TAP, parts.reshape(-1), sums,
         s.x_sizes, s.dy_sizes, s.sizes,
     )  # fmt: skip
     if s.spans > 1:
         sum_rows(s.spans, dw.size, parts, dw)
+    add_spans(s.spans, sums, db)
 
 
 # Measured as in implicit_gemm.py, on a Zen 5 core in float32: FLOP/s of whole tiles; elements of

@@ -3,7 +3,8 @@
     sums[tap] = sum over (i, j) of x[row(i, tap), column(j, tap)] * dy[i, j]
 
 with zeros where x ends. The sums are vectors that stay in registers over all planes of a call, and
-whose lanes are added up at the end.
+whose lanes are added up at the end. So does, if wanted, the sum of dy: a band's rows are added up
+by pairs, all else in float64.
 """
 
 from __future__ import annotations
@@ -85,15 +86,15 @@ def _added(emit, stencil, from_x, x_rows, factors, totals):
     return totals
 
 
-def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
+def emit_plane_dots(emit, stencil, kernel_rows, narrow, with_sum, sizes, pointers):
     """Emit `plane_dots`.
 
     sizes are (images, x_step, dy_step, first, end, H, W, top, left, Q); pointers are (x, dy,
-    zeros, sums).
+    zeros, sums, dy_sum).
     """
-    builder = emit.builder
+    builder, wide = emit.builder, emit.widened()
     images, x_step, dy_step, first, end, H, W, top, left, Q = sizes
-    x, dy, zeros, sums = pointers
+    x, dy, zeros, sums, dy_sum = pointers
     columns, lanes = stencil.columns, emit.index(emit.lanes)
     taps = kernel_rows * stencil.width
     planes = x_plane, dy_plane = builder.mul(H, W), builder.mul(end, Q)
@@ -110,7 +111,10 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
         from_x = SourceRow(emit, part, column, whole, W, count)
         prefetch_rows(emit, part, x_rows, column, ahead[0])
         factors = _loaded(emit, dy_rows, j, count, whole, ahead[1])
-        return _added(emit, part, from_x, x_rows, factors, totals)
+        added = _added(emit, part, from_x, x_rows, factors, totals)
+        if with_sum:
+            added[taps] = wide.add(added[taps], emit.widen(emit.by_pairs(factors)))
+        return added
 
     def bands(part, start, count, x_image, dy_image, totals, hops):
         """`count` bands of rows from `start` on, at least one."""
@@ -143,7 +147,8 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
     whole_bands = builder.sdiv(rows, emit.index(stencil.band))
     done = builder.mul(whole_bands, emit.index(stencil.band))
     single = replace(stencil, band=1)
-    with emit.loop(images, [emit.zero()] * taps) as image:
+    start = [emit.zero()] * taps + [wide.zero()] * with_sum
+    with emit.loop(images, start) as image:
         x_image = emit.at(x, builder.mul(image.number, x_step))
         dy_image = emit.at(dy, builder.mul(image.number, dy_step))
         hops = _hops(emit, image.number, images, jumps, planes, (x_step, dy_step))
@@ -161,39 +166,45 @@ def emit_plane_dots(emit, stencil, kernel_rows, narrow, sizes, pointers):
             totals = branch.next
         image.next = totals
     for t in range(0, taps, emit.lanes):
-        emit.store(emit.sums(image.next[t : t + emit.lanes]), emit.at(sums, emit.index(t)))
+        some = image.next[t : min(taps, t + emit.lanes)]
+        emit.store(emit.sums(some), emit.at(sums, emit.index(t)))
+    if with_sum:
+        builder.store(wide.total(image.next[taps]), dy_sum)
 
 
 def _plane_dots_typer(
-    typingctx, x, x0, x_step, dy, dy0, dy_step, zeros, sums,
+    typingctx, x, x0, x_step, dy, dy0, dy_step, zeros, sums, dy_sums, at,
     images, first, end, H, W, top, left, Q,
-    kernel_rows, S, sh, sw, dh, dw, band, narrow, lanes,
+    kernel_rows, S, sh, sw, dh, dw, band, narrow, with_sum, lanes,
 ):  # fmt: skip
     """The intrinsic of this file's text.
 
-    plane_dots(x, x0, x_step, dy, dy0, dy_step, zeros, sums, images, first, end, H, W, top, left, Q,
-    <constants>): sums[r*S + s] = the products of the rows first … end-1 of dY, over the images in
-    order, at least one, of which each has its planes `x_step` and `dy_step` further on. sums has
-    whole vectors.
+    plane_dots(x, x0, x_step, dy, dy0, dy_step, zeros, sums, dy_sums, at, images, first, end, H, W,
+    top, left, Q, <constants>): sums[r*S + s] = the products of the rows first … end-1 of dY, over
+    the images in order, at least one, of which each has its planes `x_step` and `dy_step` further
+    on. sums has whole vectors. The float64 dy_sums[at] = the sum of those rows, if `with_sum`.
     """
 
     def codegen(context, builder, signature, arguments):
         emit = begin(context, builder, x, lanes)
-        xv, x0, x_step, dyv, dy0, dy_step, zv, sv, images, *sizes = arguments[:16]
+        xv, x0, x_step, dyv, dy0, dy_step, zv, sv, tv, at, images, *sizes = arguments[:18]
         rows, S_, sh_, sw_, dh_, dw_, together = literals(kernel_rows, S, sh, sw, dh, dw, band)
         axes = forward_axis(rows, sh_, dh_), forward_axis(S_, sw_, dw_)
         stencil = Stencil(*axes, S_, together, narrow.literal_value == SHORT)
         pointers = [
             emit.at(emit.data(x, xv), x0), emit.at(emit.data(dy, dyv), dy0),
             emit.data(zeros, zv), emit.data(sums, sv),
+            emit.widened().at(emit.data(dy_sums, tv), at),
         ]  # fmt: skip
-        sizes = (images, x_step, dy_step, *sizes)
-        emit_plane_dots(emit, stencil, rows, narrow.literal_value, sizes, pointers)
+        sizes, (with_sum_,) = (images, x_step, dy_step, *sizes), literals(with_sum)
+        emit_plane_dots(emit, stencil, rows, narrow.literal_value, with_sum_, sizes, pointers)
         return context.get_dummy_value()
 
     i = types.intp
-    constants = (kernel_rows, S, sh, sw, dh, dw, band, narrow, lanes)
-    return types.void(x, i, i, dy, i, i, zeros, sums, i, i, i, i, i, i, i, i, *constants), codegen
+    constants = (kernel_rows, S, sh, sw, dh, dw, band, narrow, with_sum, lanes)
+    return types.void(
+        x, i, i, dy, i, i, zeros, sums, dy_sums, i, i, i, i, i, i, i, i, i, *constants
+    ), codegen
 
 
 plane_dots: Any = intrinsic(prefer_literal=True)(_plane_dots_typer)

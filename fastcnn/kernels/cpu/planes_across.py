@@ -226,15 +226,16 @@ def _across_product_typer(
     ), codegen
 
 
-def emit_across_dots(emit, stencil, across, sizes, pointers):
+def emit_across_dots(emit, stencil, across, with_sum, sizes, pointers):
     """Emit `across_dots`; sizes are (P, Q, pitch)."""
-    builder, lanes = emit.builder, emit.lanes
+    builder, lanes, wide = emit.builder, emit.lanes, emit.widened()
     P, Q, pitch = sizes
-    x, dy, sums = pointers
+    x, dy, sums, dy_sums = pointers
     taps = (1 + max(r for _, _, r in stencil.rows.terms)) * stencil.width
     places = [emit.at(sums, emit.index(t * lanes)) for t in range(taps)]
     blocks = builder.sdiv(Q, emit.index(across))
-    with emit.loop(P, [emit.load(place) for place in places]) as line:
+    start = [emit.load(place) for place in places] + [wide.load(dy_sums)] * with_sum
+    with emit.loop(P, start) as line:
         with emit.loop(blocks, line.values) as block:
             j = builder.mul(block.number, emit.index(across))
             first = builder.mul(builder.add(builder.mul(line.number, Q), j), emit.index(lanes))
@@ -245,33 +246,40 @@ def emit_across_dots(emit, stencil, across, sizes, pointers):
                 for _, r, b, _, s in uses:
                     t = r * stencil.width + s
                     totals[t] = emit.fma(vector, factors[b], totals[t])
+            if with_sum:
+                totals[taps] = wide.add(totals[taps], emit.widen(emit.by_pairs(factors)))
             block.next = totals
         line.next = block.next
-    for place, total in zip(places, line.next, strict=True):
+    for place, total in zip(places, line.next[:taps], strict=True):
         emit.store(total, place)
+    if with_sum:
+        wide.store(line.next[taps], dy_sums)
 
 
 def _across_dots_typer(
-    typingctx, scratch, x, dy, sums, P, Q, pitch, R, S, sh, sw, dh, dw, across, lanes
-):
-    """`across_dots(scratch, x, dy, sums, P, Q, pitch, <constants>)`.
+    typingctx, scratch, x, dy, sums, dy_sums, at, P, Q, pitch,
+    R, S, sh, sw, dh, dw, across, with_sum, lanes,
+):  # fmt: skip
+    """`across_dots(scratch, x, dy, sums, dy_sums, at, P, Q, pitch, <constants>)`.
 
     sums[tap] += the products of dY's vectors, P x Q of them, with the padded source's under that
-    tap, all in scratch. `across` divides Q.
+    tap, all in scratch. `across` divides Q. If `with_sum`, the vector of float64 from dy_sums[at]
+    on += those of dY: `across` of them are added up by pairs, all else in float64.
     """
 
     def codegen(context, builder, signature, arguments):
         emit = begin(context, builder, scratch, lanes)
         array, *starts = arguments[:4]
         pointers = [emit.at(emit.data(scratch, array), start) for start in starts]
+        pointers.append(emit.widened().at(emit.data(dy_sums, arguments[4]), arguments[5]))
         rows, columns, sh_, sw_, dh_, dw_ = literals(R, S, sh, sw, dh, dw)
         axes = forward_axis(rows, sh_, dh_), forward_axis(columns, sw_, dw_)
-        width, together = literals(S, across)
-        emit_across_dots(emit, Stencil(*axes, width, 1), together, arguments[4:7], pointers)
+        width, *settings = literals(S, across, with_sum)
+        emit_across_dots(emit, Stencil(*axes, width, 1), *settings, arguments[6:9], pointers)
         return context.get_dummy_value()
 
-    i, constants = types.intp, (R, S, sh, sw, dh, dw, across, lanes)
-    return types.void(scratch, i, i, i, i, i, i, *constants), codegen
+    i, constants = types.intp, (R, S, sh, sw, dh, dw, across, with_sum, lanes)
+    return types.void(scratch, i, i, i, dy_sums, i, i, i, i, *constants), codegen
 
 
 _constants = intrinsic(prefer_literal=True)

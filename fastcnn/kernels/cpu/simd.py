@@ -332,6 +332,14 @@ class Emitter(Flow):
             width //= 2
         return vectors[0]
 
+    def by_pairs(self, vectors):
+        """The sum of vectors, neighbours first."""
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=False)
+            odd = vectors[len(vectors) & ~1 :]
+            vectors = [*[self.add(a, b) for a, b in pairs], *odd]
+        return vectors[0]
+
     def total(self, vector):
         """The sum over the lanes of a vector: its halves are added until one lane is left."""
         lanes = self.lanes

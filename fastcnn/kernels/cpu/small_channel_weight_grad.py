@@ -25,6 +25,7 @@ import numpy as np
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import small_channel
 from fastcnn.kernels.cpu.jit import inner, kernel
+from fastcnn.kernels.cpu.plane_sums import plane_sum
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
 from fastcnn.kernels.cpu.small_channel import positions
 from fastcnn.kernels.cpu.small_channel_products import PRODUCTS, products
@@ -43,6 +44,7 @@ from fastcnn.kernels.cpu.small_channel_sweep import (
     forms_of,
     per_image,
 )
+from fastcnn.kernels.cpu.sums import add_spans, nothing, sums_for
 from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch
 from fastcnn.kernels.cpu.units import known_unit
 from fastcnn.kernels.cpu.vectors import prefetch_to_read
@@ -81,8 +83,10 @@ def _copy(x, i, y, j, count):
 
 
 @kernel
-def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, places, where, g):
-    """Some units of a group, to their part."""
+def _sums_chunk(
+    task, x, dy, parts, dy_sums, columns, residues, copy, taps, planes, places, where, g
+):
+    """Some units of a group, to their part; the sums of dy too, where there is room for them."""
     N, groups, K, P, Q, stride, top = g[0], g[1], g[2], g[3], g[4], g[5], g[6]
     images, rows, blocks, units, span, overlap = g[7], g[8], g[9], g[10], g[11], g[12]
     lanes, filters, some_taps, tile_size, copied = g[13], g[14], g[15], g[16], g[17]
@@ -94,6 +98,9 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
     ds = scratch[-(scratch.ctypes.data // scratch.itemsize) % lanes :]
     c = np.zeros(g[20], x.dtype)
     filter_panels, tap_panels = (K + filters - 1) // filters, (T + some_taps - 1) // some_taps
+    totals = dy_sums[(part * groups + group) * K :]
+    if dy_sums.size > 0:
+        totals[:K] = 0
     line = LINE_BYTES // x.itemsize
     piece = line * max(FETCHED, (rows * Q - 1) // (tap_panels * line) + 1)
     for unit in range(part * span, min(units, (part + 1) * span)):
@@ -115,6 +122,9 @@ def _sums_chunk(task, x, dy, parts, columns, residues, copy, taps, planes, place
                 plane = ((image + i) * groups + group) * K + k * filters
                 for m in range(panel):
                     _copy(dy, (plane + m) * P * Q + p0 * Q, ds, m * pitch + i * area, n * Q)
+            if dy_sums.size > 0:
+                for m in range(panel):
+                    totals[k * filters + m] += plane_sum(ds, m * pitch, area, some, n * Q)
             # while it is multiplied, the panel that comes next is fetched
             later, ahead = divmod(unit * filter_panels + k + 1, filter_panels)
             later, begin = divmod(later, blocks)
@@ -231,21 +241,27 @@ def _sums(g: Conv2dGeometry, itemsize: int) -> _Sums:
 
 
 def conv2d_weight_grad(
-    geometry: Conv2dGeometry, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
+    geometry: Conv2dGeometry,
+    x: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray | None = None,
 ) -> None:
-    """dw, written whole, from x (N, C, H, W) and dy (N, K, P, Q)."""
+    """dw and db, written whole, from x (N, C, H, W) and dy (N, K, P, Q)."""
     if not dy.size:
-        dw.fill(0)
+        nothing(dw, db)
         return
     s = _sums(geometry, x.itemsize)
     parts = np.empty((s.spans, dw.size), dw.dtype) if s.spans > 1 else dw.reshape(1, -1)
+    sums = sums_for(db, s.spans)
     launch(
         _sums_chunk, s.tasks, geometry.flops,
-        x.reshape(-1), dy.reshape(-1), parts.reshape(-1),
+        x.reshape(-1), dy.reshape(-1), parts.reshape(-1), sums,
         s.copy.columns, s.copy.residues, s.copy.sizes, s.taps, s.planes, s.places, s.where, s.sizes,
     )  # fmt: skip
     if s.spans > 1:
         launch(_parts_chunk, 1, parts.nbytes, parts.reshape(-1), dw.reshape(-1))
+    add_spans(s.spans, sums, db)
 
 
 def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:

@@ -49,6 +49,27 @@ def sum_rows(n: int, width: int, dy: np.ndarray, db: np.ndarray) -> None:
     launch(_rows_chunk, -(-width // _COLUMNS), dy.size, dy.reshape(-1), db.reshape(-1), n, width)
 
 
+# What a kernel that can add up dy is given where nobody asks for that.
+NO_SUMS = np.empty(0)
+
+
+def nothing(dw: np.ndarray, db: np.ndarray | None) -> None:
+    """The gradients of no image's parameters."""
+    for gradient in (dw,) if db is None else (dw, db):
+        gradient.fill(0)
+
+
+def sums_for(db: np.ndarray | None, spans: int) -> np.ndarray:
+    """Room for what each span of a weight gradient's work adds up of dy; none if db is None."""
+    return NO_SUMS if db is None else np.empty(spans * db.size)
+
+
+def add_spans(spans: int, sums: np.ndarray, db: np.ndarray | None) -> None:
+    """db, if there is one, from the sums of the spans."""
+    if db is not None:
+        sum_rows(spans, db.size, sums, db)
+
+
 def conv2d_bias_grad(geometry: Extent, dy: np.ndarray, db: np.ndarray) -> None:
     """db (K,) or (K, P, Q), written whole, from dy (N, K, P, Q)."""
     n, k, p, q = geometry.shape
