@@ -243,7 +243,8 @@ def conv2d_weight_grad(
         if results is not None:
             return results[0]
     x, dy, chosen = _weight_grad(x, dy, *parameters)
-    target = Output(chosen.problem.geometry.weight_shape, x.dtype, out, (x, dy))
+    g: Any = chosen.problem.geometry
+    target = Output(g.weight_shape, x.dtype, out, (x, dy))
     perform(chosen, parameters, (x, dy), (target.array,))
     return target.result()
 

@@ -65,7 +65,7 @@ def _tracing(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
 
 
 def _with_bias(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
-    """A weight gradient's `run`, which takes `db` behind dw and leaves it to the bias gradient's."""
+    """A weight gradient's `run`, which leaves a `db` behind dw to the bias gradient's."""
 
     @wraps(run)
     def both(g: Geometry, x: Any, dy: Any, dw: Any, db: Any = None) -> Any:

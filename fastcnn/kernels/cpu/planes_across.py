@@ -274,8 +274,9 @@ def _across_dots_typer(
         pointers.append(emit.widened().at(emit.data(dy_sums, arguments[4]), arguments[5]))
         rows, columns, sh_, sw_, dh_, dw_ = literals(R, S, sh, sw, dh, dw)
         axes = forward_axis(rows, sh_, dh_), forward_axis(columns, sw_, dw_)
-        width, *settings = literals(S, across, with_sum)
-        emit_across_dots(emit, Stencil(*axes, width, 1), *settings, arguments[6:9], pointers)
+        width, together, with_sum_ = literals(S, across, with_sum)
+        stencil = Stencil(*axes, width, 1)
+        emit_across_dots(emit, stencil, together, with_sum_, arguments[6:9], pointers)
         return context.get_dummy_value()
 
     i, constants = types.intp, (R, S, sh, sw, dh, dw, across, with_sum, lanes)
