@@ -24,55 +24,53 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastcnn.geometry import Conv2dGeometry, Extent
+from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.gemm_weight_tables import FIELDS, Tables, tabulate
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.masked_moves import put, turn
 from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.pixel_sums import (
     lay_rows,
+    lay_rows_adding,
     lay_turned,
+    lay_turned_adding,
     lay_turned_second,
     lay_turned_stepped,
     short_sums,
     tall_sums,
 )
-from fastcnn.kernels.cpu.plane_sums import plane_sum
 from fastcnn.kernels.cpu.product_tables import blocks_of
 from fastcnn.kernels.cpu.sums import add_spans, nothing, sum_rows, sums_for
-from fastcnn.kernels.cpu.sums import conv2d_bias_grad as bias_grad
 from fastcnn.kernels.cpu.threads import launch
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT
 from fastcnn.kernels.cpu.units import vector_unit
 
 
 @inner
-def _lay_near(a, near, s, o, i0, i1, q0, depth, rows):
+def _lay_near(a, near, s, o, i0, i1, q0, depth, rows, totals, t0):
     """A: pixels q0 … q0+depth-1 of rows i0 … i1-1 of the grid, over all images, of `rows` channels
-    from channel o on."""
+    from channel o on; where there are totals, their sums to those from t0 on."""
     i = i0
     while i < i1:
         image, p = divmod(i, s.grid_h)
         count = min(i1 - i, s.grid_h - p)
         at, plane = (image * s.near_channels + o) * s.grid_h + p, s.grid_h * s.grid_w
-        if depth == s.grid_w:
-            lay_rows(
-                rows, count * depth, near, at * s.grid_w, plane, a, (i - i0) * depth, s.line
-            )  # fmt: skip
-        else:
-            for n in range(count):
-                lay_rows(
-                    rows, depth, near, (at + n) * s.grid_w + q0, plane, a, (i - i0 + n) * depth,
-                    s.line,
-                )  # fmt: skip
+        several, pixels = (1, count * depth) if depth == s.grid_w else (count, depth)
+        for n in range(several):
+            first, to = (at + n) * s.grid_w + q0, (i - i0 + n) * depth
+            if totals.size > 0:
+                lay_rows_adding(rows, pixels, near, first, plane, a, to, s.line, totals, t0)
+            else:
+                lay_rows(rows, pixels, near, first, plane, a, to, s.line)
         i += count
 
 
 @inner
-def _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward):
+def _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward, totals, t0):
     """The planes of vectors g0 … g1-1 of the group's channels, as rows i0 … i1-1 of the grid read
     them. The next vector's channels are fetched meanwhile, after the last those of the next block,
-    which begins `onward` elements further on."""
+    which begins `onward` elements further on. Where there are totals, the channels' sums go to
+    those from t0 on: of a source without padding or stride."""
     size = s.H * s.W
     for g in range(g0, g1):
         channel, count = group * s.channels + g * s.lanes, min(s.lanes, s.channels - g * s.lanes)
@@ -92,7 +90,12 @@ def _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward):
                         if h < 0 or h >= s.H:
                             first, last = 0, 0
                         at = target + j * s.lanes
-                        if s.sw == 1:
+                        if totals.size > 0:
+                            lay_turned_adding(
+                                count, far, o + w, size, ahead, b, at, first, min(last, depth - j),
+                                totals, t0 + channel,
+                            )  # fmt: skip
+                        elif s.sw == 1:
                             lay_turned(
                                 count, far, o + w, size, s.sw, ahead, b, at, first, last
                             )  # fmt: skip
@@ -157,20 +160,25 @@ def _store(c, out, o, s, group, m0, m1, g0, g1, t0, t1, size):
 @inner
 def _add_block(
     block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0, p1, g0,
-    g1, t0, t1, count,
+    g1, t0, t1, count, of_near, of_far, first_total,
 ):  # fmt: skip
     """Add a block of pixels to C; the names are those of `_sums_chunk`."""
     m0, m1, whole = panels[p0, 0], panels[p1 - 1, 0] + panels[p1 - 1, 1], firsts.size
     row_block, segment = divmod(block, s.segments)
     q0, i0 = segment * s.segment, row_block * s.some_rows
     depth, i1 = min(s.segment, s.grid_w - q0), min(s.images * s.grid_h, i0 + s.some_rows)
-    _lay_near(a, near, s, group * s.rows + m0, i0, i1, q0, depth, m1 - m0)
+    near_total, far_total = first_total + group * s.rows + m0, first_total
+    _lay_near(
+        a, near, s, group * s.rows + m0, i0, i1, q0, depth, m1 - m0, of_near, near_total
+    )  # fmt: skip
     image, p = divmod(i0, s.grid_h)
     next_rows, next_segment = divmod(block + 1, s.segments)
     next_image, next_p = divmod(next_rows * s.some_rows, s.grid_h)
     onward = (next_image - image) * s.far_channels * s.H * s.W
     onward += (next_p - p) * s.sh * s.W + (next_segment - segment) * s.segment * s.sw
-    _lay_far(b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward)
+    _lay_far(
+        b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward, of_far, far_total
+    )  # fmt: skip
     for i in range(i0, i1):
         above = i - i0 + (i // s.grid_h - image) * s.extra_rows
         places[i - i0] = above * s.pitch * s.lanes
@@ -198,14 +206,6 @@ def _add_block(
                     u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
                     n,
                 )  # fmt: skip
-
-
-@kernel
-def _pixels(block, s):
-    """How many pixels a block has."""
-    row_block, segment = divmod(block, s.segments)
-    rows = min(s.some_rows, s.images * s.grid_h - row_block * s.some_rows)
-    return rows * min(s.segment, s.grid_w - segment * s.segment)
 
 
 @kernel
@@ -239,19 +239,19 @@ def _sums_chunk(task, near, far, taps, corners, panels, parts, dy_sums, table):
     for n in range(whole):
         g, t = divmod(min(n, count - 1), t1 - t0)
         firsts[n], ends[n] = g * s.corners * s.plane + taps[t0 + t, 0], n * size
-    totals = dy_sums[part * (dy_sums.shape[0] // s.spans) + group * s.rows :]
-    adds = dy_sums.size > 0 and g0 == 0 and t0 == 0
-    if adds:
-        totals[m0:m1] = 0
+    first_total = part * (dy_sums.size // s.spans)
+    of_near, of_far = dy_sums[:0], dy_sums[:0]
+    if dy_sums.size > 0 and s.flipped and p0 == 0:
+        of_far, o = dy_sums, first_total + group * s.channels
+        dy_sums[o + g0 * s.lanes : o + min(s.channels, g1 * s.lanes)] = 0
+    elif dy_sums.size > 0 and not s.flipped and g0 == 0 and t0 == 0:
+        of_near, o = dy_sums, first_total + group * s.rows
+        dy_sums[o + m0 : o + m1] = 0
     for block in range(part * s.span, min(s.blocks, (part + 1) * s.span)):
         _add_block(
             block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0,
-            p1, g0, g1, t0, t1, count,
+            p1, g0, g1, t0, t1, count, of_near, of_far, first_total,
         )  # fmt: skip
-        if adds:
-            pixels = _pixels(block, s)
-            for m in range(m0, m1):
-                totals[m] += plane_sum(a, (m - m0) * s.line, 0, 1, pixels)
     _store(c, parts, part * (parts.shape[0] // s.spans), s, group, m0, m1, g0, g1, t0, t1, size)
 
 
@@ -269,9 +269,6 @@ def conv2d_weight_grad(
     s = tabulate(geometry, x.itemsize)
     parts = np.empty((s.spans, dw.size), dw.dtype) if s.spans > 1 else dw.reshape(1, -1)
     near, far = (x, dy) if s.flipped else (dy, x)
-    if s.flipped and db is not None:  # rows of A, which are added up, are X's
-        bias_grad(Extent(dy.shape), dy, db)
-        db = None
     sums = sums_for(db, s.spans)
     launch(
         _sums_chunk, s.tasks, geometry.flops,

@@ -100,6 +100,49 @@ short_sums: Any = _sums(lambda unit: unit.short_rows)
 _ROWS_AHEAD = 4
 
 
+# Vectors that are copied and added up by pairs before their sum is widened, which takes as long as
+# four additions.
+_TOGETHER = 8
+
+
+def _copied_and_added(emit, there, here, n, ahead):
+    """Emit the copying of a row of n elements, at least one; returns their sum, in float64.
+
+    Vectors are added up in their own type, at most _TOGETHER of them, all else in float64.
+    """
+    builder, wide = emit.builder, emit.widened()
+    length = emit.index(_TOGETHER * emit.lanes)
+    blocks, lanes = builder.udiv(n, length), emit.index(emit.lanes)
+    done = builder.mul(blocks, length)
+    rest = builder.sub(n, done)
+    start = [wide.zero()]
+    with emit.where(builder.icmp_signed(">", blocks, emit.index(0)), start) as branch:
+        with emit.loop(blocks, start) as block:
+            first, vectors = builder.mul(block.number, length), []
+            for v in range(_TOGETHER):
+                j = builder.add(first, emit.index(v * emit.lanes))
+                place = emit.at(there, j)
+                prefetch_line(builder, emit.at(place, ahead), write=False)
+                vectors.append(emit.load(place))
+                emit.store(vectors[-1], emit.at(here, j))
+            sums = emit.widen(emit.by_pairs(vectors))
+            block.next = [wide.add(block.values[0], sums)]
+        branch.next = block.next
+    total, start = branch.next, [emit.zero()]
+    with emit.where(builder.icmp_signed(">", rest, emit.index(0)), start) as branch:
+        vectors = builder.udiv(builder.add(rest, emit.index(emit.lanes - 1)), lanes)
+        with emit.loop(vectors, start) as loop:
+            j = builder.mul(loop.number, lanes)
+            mask = emit.below(emit.minimum(builder.sub(rest, j), lanes))
+            place = emit.at(there, builder.add(done, j))
+            prefetch_line(builder, emit.at(place, ahead), write=False)
+            vector = emit.masked_load(place, mask, emit.zero())
+            emit.store(vector, emit.at(here, builder.add(done, j)))
+            loop.next = [emit.add(loop.values[0], vector)]
+        branch.next = loop.next
+    return wide.total(wide.add(total[0], emit.widen(branch.next[0])))
+
+
 def _lay_rows_typer(typingctx, rows, n, source, s0, s_step, target, t0, t_step):
     """The intrinsic that copies rows.
 
@@ -132,7 +175,58 @@ def _lay_rows_typer(typingctx, rows, n, source, s0, s_step, target, t0, t_step):
     return types.void(i, i, source, i, i, target, i, i), codegen
 
 
+def _lay_rows_adding_typer(typingctx, rows, n, source, s0, s_step, target, t0, t_step, totals, at):
+    """`lay_rows(…)`, and the float64 totals[at + m] += the sum of row m."""
+    if not flat_floats(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, source.dtype)
+        rows, n, sv, s0, s_step, tv, t0, t_step, totals_, at = arguments
+        s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        in_totals = emit.widened().at(emit.data(totals, totals_), at)
+        ahead = builder.mul(s_step, emit.index(_ROWS_AHEAD))
+        with emit.loop(rows, []) as row:
+            there = emit.at(s, builder.mul(row.number, s_step))
+            here = emit.at(t, builder.mul(row.number, t_step))
+            place = emit.widened().at(in_totals, row.number)
+            added = _copied_and_added(emit, there, here, n, ahead)
+            before = builder.load(place, typ=added.type)
+            builder.store(builder.fadd(before, added), place)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, i, source, i, i, target, i, i, totals, i), codegen
+
+
 lay_rows: Any = intrinsic(_lay_rows_typer)
+lay_rows_adding: Any = intrinsic(_lay_rows_adding_typer)
+
+
+def _turned(emit, stride, rows, s, s_step, step, ahead, first, last):
+    """Emit what `_lay_turned` loads, turned: a vector for each pixel."""
+    builder, square = emit.builder, []
+    mask = emit.between(first, last)
+    low, high = emit.pairs_between(first, last)
+    for m in range(emit.lanes):
+        exists = builder.icmp_signed(">", rows, emit.index(m))
+        row = emit.at(s, builder.mul(s_step, emit.index(m)))
+        prefetch_line(builder, emit.at(row, ahead), write=False)
+        if stride == 2:
+            beyond = builder.add(ahead, emit.index(emit.lanes))
+            prefetch_line(builder, emit.at(row, beyond), write=False)
+            pair = (row, low), (emit.at(row, emit.index(emit.lanes)), high)
+            read = [(at, builder.select(exists, half, emit.none())) for at, half in pair]
+            halves = [emit.masked_load(at, half, emit.zero()) for at, half in read]
+            square.append(emit.evens(*halves))
+        else:
+            read = builder.select(exists, mask, emit.none())
+            square.append(
+                emit.masked_load(row, read, emit.zero())
+                if stride == 1
+                else emit.gather(row, step, read, emit.zero())
+            )
+    return emit.transposed(square)
 
 
 def _lay_turned(stride):
@@ -152,28 +246,8 @@ def _lay_turned(stride):
             emit = emitter(context, builder, source.dtype)
             rows, sv, s0, s_step, step, ahead, tv, t0, first, last = arguments
             s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
-            mask = emit.between(first, last)
-            low, high = emit.pairs_between(first, last)
-            square = []
-            for m in range(emit.lanes):
-                exists = builder.icmp_signed(">", rows, emit.index(m))
-                row = emit.at(s, builder.mul(s_step, emit.index(m)))
-                prefetch_line(builder, emit.at(row, ahead), write=False)
-                if stride == 2:
-                    beyond = builder.add(ahead, emit.index(emit.lanes))
-                    prefetch_line(builder, emit.at(row, beyond), write=False)
-                    pair = (row, low), (emit.at(row, emit.index(emit.lanes)), high)
-                    read = [(at, builder.select(exists, half, emit.none())) for at, half in pair]
-                    halves = [emit.masked_load(at, half, emit.zero()) for at, half in read]
-                    square.append(emit.evens(*halves))
-                else:
-                    read = builder.select(exists, mask, emit.none())
-                    square.append(
-                        emit.masked_load(row, read, emit.zero())
-                        if stride == 1
-                        else emit.gather(row, step, read, emit.zero())
-                    )
-            for j, column in enumerate(emit.transposed(square)):
+            columns = _turned(emit, stride, rows, s, s_step, step, ahead, first, last)
+            for j, column in enumerate(columns):
                 emit.store(column, emit.at(t, emit.index(j * emit.lanes)))
             return context.get_dummy_value()
 
@@ -183,6 +257,32 @@ def _lay_turned(stride):
     return intrinsic(typer)
 
 
+def _lay_turned_adding_typer(
+    typingctx, rows, source, s0, s_step, ahead, target, t0, first, last, totals, at
+):
+    """`lay_turned(…)` of stride 1, and the float64 totals[at + m] += the sum of what was read of
+    row m, added up by pairs in its own type."""
+    if not flat_floats(source, target):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        emit = emitter(context, builder, source.dtype)
+        rows, sv, s0, s_step, ahead, tv, t0, first, last, totals_, at = arguments
+        wide = emit.widened()
+        s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+        columns = _turned(emit, 1, rows, s, s_step, None, ahead, first, last)
+        for j, column in enumerate(columns):
+            emit.store(column, emit.at(t, emit.index(j * emit.lanes)))
+        place, there = wide.at(emit.data(totals, totals_), at), wide.below(rows)
+        before = wide.masked_load(place, there, wide.zero())
+        wide.masked_store(wide.add(before, emit.widen(emit.by_pairs(columns))), place, there)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, source, i, i, i, target, i, i, i, totals, i), codegen
+
+
 lay_turned: Any = _lay_turned(1)
+lay_turned_adding: Any = intrinsic(_lay_turned_adding_typer)
 lay_turned_second: Any = _lay_turned(2)
 lay_turned_stepped: Any = _lay_turned(None)

@@ -24,8 +24,8 @@ import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import small_channel
-from fastcnn.kernels.cpu.jit import inner, kernel
-from fastcnn.kernels.cpu.plane_sums import plane_sum
+from fastcnn.kernels.cpu.jit import kernel
+from fastcnn.kernels.cpu.pixel_sums import lay_rows, lay_rows_adding
 from fastcnn.kernels.cpu.product_tables import blocks_of, even
 from fastcnn.kernels.cpu.small_channel import positions
 from fastcnn.kernels.cpu.small_channel_products import PRODUCTS, products
@@ -74,14 +74,6 @@ ROW, ROW_APART = 4.8e-9, 6.8e-9
 PARTS = 2.2e9
 
 
-@inner
-def _copy(x, i, y, j, count):
-    """Copy `count` elements of x from i on to y from j on."""
-    source, target = x[i:], y[j:]
-    for n in range(count):
-        target[n] = source[n]
-
-
 @kernel
 def _sums_chunk(
     task, x, dy, parts, dy_sums, columns, residues, copy, taps, planes, places, where, g
@@ -98,9 +90,9 @@ def _sums_chunk(
     ds = scratch[-(scratch.ctypes.data // scratch.itemsize) % lanes :]
     c = np.zeros(g[20], x.dtype)
     filter_panels, tap_panels = (K + filters - 1) // filters, (T + some_taps - 1) // some_taps
-    totals = dy_sums[(part * groups + group) * K :]
+    first_total = (part * groups + group) * K
     if dy_sums.size > 0:
-        totals[:K] = 0
+        dy_sums[first_total : first_total + K] = 0
     line = LINE_BYTES // x.itemsize
     piece = line * max(FETCHED, (rows * Q - 1) // (tap_panels * line) + 1)
     for unit in range(part * span, min(units, (part + 1) * span)):
@@ -120,11 +112,14 @@ def _sums_chunk(
             panel = min(filters, K - k * filters)
             for i in range(some):
                 plane = ((image + i) * groups + group) * K + k * filters
-                for m in range(panel):
-                    _copy(dy, (plane + m) * P * Q + p0 * Q, ds, m * pitch + i * area, n * Q)
-            if dy_sums.size > 0:
-                for m in range(panel):
-                    totals[k * filters + m] += plane_sum(ds, m * pitch, area, some, n * Q)
+                first = plane * P * Q + p0 * Q
+                if dy_sums.size > 0:
+                    lay_rows_adding(
+                        panel, n * Q, dy, first, P * Q, ds, i * area, pitch, dy_sums,
+                        first_total + k * filters,
+                    )  # fmt: skip
+                else:
+                    lay_rows(panel, n * Q, dy, first, P * Q, ds, i * area, pitch)
             # while it is multiplied, the panel that comes next is fetched
             later, ahead = divmod(unit * filter_panels + k + 1, filter_panels)
             later, begin = divmod(later, blocks)
