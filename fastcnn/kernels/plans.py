@@ -10,7 +10,7 @@ from functools import lru_cache, wraps
 from importlib import import_module
 from typing import Any
 
-from fastcnn.geometry import Extent
+from fastcnn.geometry import Conv2dGeometry, Extent
 from fastcnn.kernels import precision
 from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose, trace
 
@@ -68,9 +68,9 @@ def _with_bias(run: Callable[..., Any], problem: Problem) -> Callable[..., Any]:
     """A weight gradient's `run`, which leaves a `db` behind dw to the bias gradient's."""
 
     @wraps(run)
-    def both(g: Geometry, x: Any, dy: Any, dw: Any, db: Any = None) -> Any:
+    def both(g: Conv2dGeometry, x: Any, dy: Any, dw: Any, db: Any = None) -> Any:
         if db is not None:
-            extent = Extent(dy.shape)
+            extent = Extent(g.output_shape)
             plan("conv2d_bias_grad", extent, problem.dtype, device=problem.device).run(
                 extent, dy, db
             )
