@@ -33,7 +33,7 @@ RULES = {
     ),
     "kernels": (),
     "kernels.packed": ("kernels.plans",),
-    "kernels.plans": ("kernels.precision", "kernels.selection"),
+    "kernels.plans": ("geometry", "kernels.precision", "kernels.selection"),
     "kernels.selection": ("geometry",),
     "kernels.precision": (),
     "kernels.cpu": ("geometry", "memory"),

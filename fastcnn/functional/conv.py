@@ -263,9 +263,9 @@ def conv2d_parameter_grads(
     """Gradients with respect to the filters and to their biases, from one pass over dy.
 
     dw has the bits of `conv2d_weight_grad`. db is `conv2d_bias_grad(dy)` but for its rounding:
-    where the kernel that serves dw also adds up dy, sums of at most eight numbers are in dy's type,
-    and all else is added up in float64, in an order that the geometry alone decides. NaN and
-    infinities go where the two functions put them; finite numbers within a factor of eight of the
+    where the kernel that serves dw also adds up dy, sums of at most sixteen numbers are in dy's
+    type, and all else is added up in float64, in an order that the geometry alone decides. NaN and
+    infinities go where the two functions put them; finite numbers within a factor of sixteen of the
     type's largest may become infinite in such a sum.
 
     Parameters
