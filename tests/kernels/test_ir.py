@@ -59,6 +59,7 @@ LONG_SUMS = {
     "cpu.loss_elements.losses_chunk",
     "cpu.loss_images.images_chunk",
     "cpu.loss_images.image_gradients_chunk",
+    "cpu.small_channel_weight_grad._sums_chunk",
 }
 # Adds up what those left.
 ONLY_FLOAT64 = {"cpu.loss._total_chunk"}
