@@ -51,6 +51,12 @@ CASES = [
     ConvCase(2, 17, 8, 12, 9, 1, 1, 2, 1, 1, 1),
     ConvCase(2, 9, 11, 2, 5, 2, 3, (4, 2), 1, 1, 1),
     ConvCase(2, 40, 7, 41, 10, 3, 3, 2, 1, 1, 2),
+    # of three residues and of four: two that taps reach, several chunks of channels whose planes
+    # are laid out anew, gaps between filters, residues of x that no tap reads
+    ConvCase(2, 17, 14, 23, 18, 3, 2, 3, 1, 1, 1),
+    ConvCase(2, 9, 13, 31, 600, 4, 4, (2, 3), 1, 1, 1),
+    ConvCase(1, 30, 15, 37, 16, 3, 3, 4, 0, 1, 1),
+    ConvCase(2, 6, 12, 25, 40, 2, 3, (1, 4), 1, (1, 2), 2),
     # several rows in a vector, of several images: in planes and in place, for tall panels and for
     # short ones alone; rows too short for two reads
     ConvCase(9, 5, 7, 7, 30, 3, 3, 1, 1, 1, 1),

@@ -6,7 +6,13 @@ import pytest
 from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.masked_moves import (
     put,
-    take_both,
+    put_four,
+    put_three,
+    put_two,
+    rows_in_four,
+    rows_in_three,
+    rows_in_two,
+    rows_whole,
     take_every,
     take_fourth,
     take_second,
@@ -21,8 +27,25 @@ FLOATS = (np.float32, np.float64)
 
 
 @kernel
-def taking_both(count, s, s0, plane, ahead, t, even, odd, step, first, last):
-    take_both(count, s, s0, plane, ahead, t, even, odd, step, first, last)
+def taking_rows(n, planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last):
+    if n == 1:
+        rows_whole(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+    elif n == 2:
+        rows_in_two(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+    elif n == 3:
+        rows_in_three(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+    else:
+        rows_in_four(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+
+
+@kernel
+def putting_in_turn(n, count, s, starts, o0, t, t0, plane, first, last, ahead):
+    if n == 2:
+        put_two(count, s, starts, o0, t, t0, plane, first, last, ahead)
+    elif n == 3:
+        put_three(count, s, starts, o0, t, t0, plane, first, last, ahead)
+    else:
+        put_four(count, s, starts, o0, t, t0, plane, first, last, ahead)
 
 
 @kernel
@@ -72,22 +95,59 @@ def test_take_reads_its_lanes_alone(dtype, stride, fresh):
 
 @on_vectors
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_both_residues_are_taken_at_once(dtype):
-    """Elements beyond the bounds lie in poison, and before the array's first; what is fetched may
-    be no memory."""
-    lanes, count, plane, step = UNIT.lanes(np.dtype(dtype).itemsize), 3, 70, 90
-    for first in range(2 * lanes):
-        for last in range(first, 2 * lanes + 1):
-            source = np.full(count * plane, np.nan, dtype)
-            target = np.full(count * step, 5, dtype)
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_rows_are_taken_apart_at_once(dtype, n):
+    """Elements beyond the bounds lie in poison, and before the array's first."""
+    lanes, planes, rows = UNIT.lanes(np.dtype(dtype).itemsize), 2, 3
+    width = n * lanes
+    row, t_row, apart = width + 3, lanes + 1, 4 * lanes + 7
+    plane, t_plane = rows * row + 2, n * apart + 3
+    for first in range(width):
+        for last in range(first, width + 1):
+            source = np.full(planes * plane, np.nan, dtype)
+            target = np.full(1 + planes * t_plane, 5, dtype)
             expected = target.copy()
-            for n in range(count):
-                row = np.zeros(2 * lanes, dtype)
-                row[first:last] = 1000 * (n + 1) + np.arange(last - first)
-                source[n * plane : n * plane + last - first] = row[first:last]
-                expected[1 + n * step : 1 + n * step + lanes] = row[::2]
-                expected[40 + n * step : 40 + n * step + lanes] = row[1::2]
-            taking_both(count, source, -first, plane, 1 << 40, target, 1, 40, step, first, last)
+            for c in range(planes):
+                for i in range(rows):
+                    line = np.zeros(width, dtype)
+                    line[first:last] = 1000 * (rows * c + i + 1) + np.arange(last - first)
+                    place = c * plane + i * row
+                    source[place : place + last - first] = line[first:last]
+                    for r in range(n):
+                        place = 1 + r * apart + c * t_plane + i * t_row
+                        expected[place : place + lanes] = line[r::n]
+            taking_rows(
+                n, planes, plane, rows, row, source, -first, target, apart, 1, t_plane, t_row,
+                first, last,
+            )  # fmt: skip
+            np.testing.assert_array_equal(target, expected)
+
+
+@on_vectors
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_vectors_are_put_in_turn(dtype, n):
+    """Elements beyond the bounds stay; a step of 0 puts the same vector every time."""
+    lanes, count = UNIT.lanes(np.dtype(dtype).itemsize), 2
+    width = n * lanes
+    plane, step = width + 5, 2 * lanes
+    source = np.arange(count * step * n, dtype=dtype)
+    starts = np.full(1 + 2 * n, -7)
+    for r in range(n):
+        starts[1 + 2 * r : 3 + 2 * r] = r * count * step, 0 if r == 1 else step
+    for first in range(width):
+        for last in range(first, width + 1):
+            target = np.full(count * plane, np.nan, dtype)
+            expected = target.copy()
+            for m in range(count):
+                line = np.empty(width, dtype)
+                for r in range(n):
+                    at = starts[1 + 2 * r] + m * starts[2 + 2 * r]
+                    line[r::n] = source[at : at + lanes]
+                expected[m * plane : m * plane + last - first] = line[first:last]
+            putting_in_turn(
+                n, count, source, starts, 1, target, -first, plane, first, last, 1 << 40
+            )  # fmt: skip
             np.testing.assert_array_equal(target, expected)
 
 

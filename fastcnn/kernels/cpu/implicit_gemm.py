@@ -18,8 +18,9 @@ import numpy as np
 from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu.microkernel import padded
 from fastcnn.kernels.cpu.packed_weights import pack as put_in_order
+from fastcnn.kernels.cpu.planes import MOST_RESIDUES
 from fastcnn.kernels.cpu.portable import meeting
-from fastcnn.kernels.cpu.product_tables import Pairs, Product, combine, tabulate
+from fastcnn.kernels.cpu.product_tables import InTurn, Product, combine, tabulate
 from fastcnn.kernels.cpu.tiled_product import LEAST_ROWS, NO_UNIT, run
 from fastcnn.kernels.cpu.units import known_unit, vector_unit
 
@@ -75,22 +76,26 @@ def _residues(g: Conv2dGeometry, itemsize: int) -> tuple[Product | None, bool]:
     if not met or not met_columns:
         return None, True
     most = max(len(r) for r, _, _ in rows_of) * max(len(s) for s, _, _ in columns_of)
-    in_turn = sw == 2 and g.W > 1  # columns of both residues are stored together, and zeros below
+    # Columns of all residues are stored in turn, and zeros below.
+    whole_rows = 1 < sw <= min(g.W, MOST_RESIDUES)
     parts = []
     for a, until in zip(met, [*met[1:], len(rows_of)], strict=True):
         r, row_offsets, grid_h = rows_of[a]
+        taps = [_taps(r, row_offsets, columns_of[b][0], columns_of[b][1], g.S) for b in met_columns]
         for i, b in enumerate(met_columns):
-            s, column_offsets, grid_w = columns_of[b]
-            pairs = Pairs(0 if i else len(met_columns), until - a - 1) if in_turn else None
+            in_turn = None
+            if whole_rows:
+                together = 0 if i else len(met_columns)
+                in_turn = InTurn(together, until - a - 1, np.concatenate(taps))
             parts.append(
                 tabulate(
-                    rows, channels, g.groups, _taps(r, row_offsets, s, column_offsets, g.S),
+                    rows, channels, g.groups, taps[i],
                     (plane, rows * plane, channels * rows * plane), (g.K, g.P, g.Q, 1, 1),
-                    (g.N, grid_h, columns_of[0][2] if in_turn else grid_w),
-                    (g.C, g.H, g.W, a, b, sh, sw), itemsize, most, pairs,
+                    (g.N, grid_h, columns_of[0 if whole_rows else b][2]),
+                    (g.C, g.H, g.W, a, b, sh, sw), itemsize, most, in_turn,
                 )
             )  # fmt: skip
-    gaps = met[0] > 0 if in_turn else len(parts) < len(rows_of) * len(columns_of)
+    gaps = met[0] > 0 if whole_rows else len(parts) < len(rows_of) * len(columns_of)
     return combine(parts, itemsize), gaps
 
 

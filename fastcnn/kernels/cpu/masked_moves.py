@@ -5,9 +5,10 @@ be aligned beyond its elements. Of planes only the elements that a move names ar
 so that the arrays of a caller are never touched beyond their ends.
 
     take_every, take_second, take_fourth, take_stepped    vectors out of planes, by their stride
-    take_both                                             both residues of a stride of 2 at once
+    rows_whole, rows_in_two, rows_in_three, rows_in_four  rows, in all residues of a stride at once
     turn                                                  rows to columns
-    put, put_pairs                                        vectors into planes
+    put                                                   vectors into planes
+    put_two, put_three, put_four                          vectors in turn, all residues of a stride
 """
 
 from __future__ import annotations
@@ -73,42 +74,54 @@ take_fourth: Any = _take(4)
 take_stepped: Any = _take(None)
 
 
-def _take_both_typer(typingctx, count, source, s0, plane, ahead, target, even, odd, t_step, i, j):
-    """The intrinsic that takes every second element of planes, and the others, at once.
+def _rows(n):
+    """Make the intrinsic that takes rows of planes apart, by residues of columns modulo n.
 
-    `take_both(count, source, s0, plane, ahead, target, even, odd, t_step, i, j)`: of elements i …
-    j-1 of the two vectors at source[s0 + n*plane], for n < count, the even ones to the vector at
-    target[even + n*t_step] and the odd ones to that at target[odd + n*t_step], and zeros for the
-    others. Reads no other element of source, but fetches what lies `ahead` of them.
+    `rows(planes, plane, rows, row, source, s0, target, apart, t0, t_plane, t_row, first, last)`:
+    for c < planes and i < rows, of elements first … last-1 of the n vectors at
+    source[s0 + c*plane + i*row], and zeros for the others, element e goes to
+    target[t0 + e % n * apart + c*t_plane + i*t_row + e // n]. Reads no other element of source.
     """
-    if not flat_floats(source, target):
-        return None
 
-    def codegen(context, builder, signature, arguments):
-        emit = emitter(context, builder, source.dtype)
-        count, sv, s0, plane, ahead, tv, even, odd, t_step, i, j = arguments
-        s, t = emit.at(emit.data(source, sv), s0), emit.data(target, tv)
-        lanes = emit.index(emit.lanes)
-        low, high = emit.between(i, j), emit.between(*[builder.sub(n, lanes) for n in (i, j)])
-        with emit.loop(count, []) as loop:
-            there = emit.at(s, builder.mul(loop.number, plane))
-            here = builder.mul(loop.number, t_step)
-            for k in range(0, 2 * emit.lanes, LINE_BYTES // emit.element_bytes):
-                onward = emit.at(emit.at(there, ahead), emit.index(k))
-                prefetch_line(builder, onward, write=False)
-            pair = [
-                emit.masked_load(emit.at(there, n), mask, emit.zero())
-                for n, mask in ((emit.index(0), low), (lanes, high))
-            ]
-            emit.store(emit.evens(*pair), emit.at(emit.at(t, even), here))
-            emit.store(emit.odds(*pair), emit.at(emit.at(t, odd), here))
-        return context.get_dummy_value()
+    def typer(
+        typingctx, planes, plane, rows, row, source, s0, target, apart, t0, t_plane, t_row, i, j
+    ):
+        if not flat_floats(source, target):
+            return None
 
-    n = types.intp
-    return types.void(n, source, n, n, n, target, n, n, n, n, n), codegen
+        def codegen(context, builder, signature, arguments):
+            emit = emitter(context, builder, source.dtype)
+            planes, plane, rows, row, sv, s0, tv, apart, t0, t_plane, t_row, i, j = arguments
+            s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
+            begin = [emit.index(v * emit.lanes) for v in range(n)]
+            masks = [emit.between(builder.sub(i, o), builder.sub(j, o)) for o in begin]
+            with emit.loop(planes, []) as outer:
+                outer.next = []
+                there = emit.at(s, builder.mul(outer.number, plane))
+                here = emit.at(t, builder.mul(outer.number, t_plane))
+                with emit.loop(rows, []) as loop:
+                    line = emit.at(there, builder.mul(loop.number, row))
+                    found = [
+                        emit.masked_load(emit.at(line, o), mask, emit.zero())
+                        for o, mask in zip(begin, masks, strict=True)
+                    ]
+                    place = emit.at(here, builder.mul(loop.number, t_row))
+                    for residue, vector in enumerate(emit.apart(found)):
+                        offset = builder.mul(apart, emit.index(residue))
+                        emit.store(vector, emit.at(place, offset))
+            return context.get_dummy_value()
+
+        i64 = types.intp
+        kinds = i64, i64, i64, i64, source, i64, target, i64, i64, i64, i64, i64, i64
+        return types.void(*kinds), codegen
+
+    return intrinsic(typer)
 
 
-take_both: Any = intrinsic(_take_both_typer)
+rows_whole: Any = _rows(1)
+rows_in_two: Any = _rows(2)
+rows_in_three: Any = _rows(3)
+rows_in_four: Any = _rows(4)
 
 
 def _turn_typer(typingctx, rows, columns, source, s0, s_step, target, t0, places, p0):
@@ -193,43 +206,47 @@ def _put_typer(typingctx, count, source, s0, s_step, target, t0, plane, stride, 
 put: Any = intrinsic(_put_typer)
 
 
-def _put_pairs_typer(
-    typingctx, count, source, e0, e_step, o0, o_step, target, t0, plane, first, last, ahead
-):
-    """The intrinsic that puts pairs of vectors into planes, their elements in turn.
+def _put_in_turn(n):
+    """Make the intrinsic that puts n vectors into planes, their elements in turn.
 
-    `put_pairs(count, source, e0, e_step, o0, o_step, target, t0, plane, first, last, ahead)`: for
-    n < count, element i of the pair goes to target[t0 + n*plane + i], first <= i < last; elements
-    0, 2, 4 … are the vector at source[e0 + n*e_step], the others that at source[o0 + n*o_step].
-    Reads whole vectors and writes nothing else; fetches the lines `ahead` elements behind what it
-    writes into the cache, to be written.
+    `put(count, source, starts, o0, target, t0, plane, first, last, ahead)`: for m < count, element
+    i of n vectors in a row goes to target[t0 + m*plane + i], first <= i < last; element e*n + r is
+    element e of the vector at source[starts[o0 + 2*r] + m*starts[o0 + 2*r + 1]]. Reads whole
+    vectors and writes nothing else; fetches the lines `ahead` elements behind what it writes into
+    the cache, to be written.
     """
-    if not flat_floats(source, target):
-        return None
 
-    def codegen(context, builder, signature, arguments):
-        emit = emitter(context, builder, source.dtype)
-        count, sv, e0, e_step, o0, o_step, tv, t0, plane, first, last, ahead = arguments
-        s, t = emit.data(source, sv), emit.at(emit.data(target, tv), t0)
-        even, odd = emit.at(s, e0), emit.at(s, o0)
-        lanes = emit.index(emit.lanes)
-        low = emit.between(first, last)
-        high = emit.between(builder.sub(first, lanes), builder.sub(last, lanes))
-        with emit.loop(count, []) as loop:
-            place = emit.at(t, builder.mul(loop.number, plane))
-            fetched = emit.at(place, ahead)
-            for j in range(0, 2 * emit.lanes, LINE_BYTES // emit.element_bytes):
-                prefetch_line(builder, emit.at(fetched, emit.index(j)), write=True)
-            pair = emit.interleaved(
-                emit.load(emit.at(even, builder.mul(loop.number, e_step))),
-                emit.load(emit.at(odd, builder.mul(loop.number, o_step))),
-            )
-            emit.masked_store(pair[0], place, low)
-            emit.masked_store(pair[1], emit.at(place, lanes), high)
-        return context.get_dummy_value()
+    def typer(typingctx, count, source, starts, o0, target, t0, plane, first, last, ahead):
+        if not flat_floats(source, target):
+            return None
 
-    i = types.intp
-    return types.void(i, source, i, i, i, i, target, i, i, i, i, i), codegen
+        def codegen(context, builder, signature, arguments):
+            emit = emitter(context, builder, source.dtype)
+            count, sv, ov, o0, tv, t0, plane, first, last, ahead = arguments
+            s, t = emit.data(source, sv), emit.at(emit.data(target, tv), t0)
+            numbers = emit.integers(emit.data(starts, ov), o0, 2 * n)
+            pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+            begin = [emit.index(v * emit.lanes) for v in range(n)]
+            masks = [emit.between(builder.sub(first, o), builder.sub(last, o)) for o in begin]
+            with emit.loop(count, []) as loop:
+                place = emit.at(t, builder.mul(loop.number, plane))
+                fetched = emit.at(place, ahead)
+                for j in range(0, n * emit.lanes, LINE_BYTES // emit.element_bytes):
+                    prefetch_line(builder, emit.at(fetched, emit.index(j)), write=True)
+                vectors = [
+                    emit.load(emit.at(emit.at(s, start), builder.mul(loop.number, step)))
+                    for start, step in pairs
+                ]
+                for vector, o, mask in zip(emit.in_turn(vectors), begin, masks, strict=True):
+                    emit.masked_store(vector, emit.at(place, o), mask)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(i, source, starts, i, target, i, i, i, i, i), codegen
+
+    return intrinsic(typer)
 
 
-put_pairs: Any = intrinsic(_put_pairs_typer)
+put_two: Any = _put_in_turn(2)
+put_three: Any = _put_in_turn(3)
+put_four: Any = _put_in_turn(4)

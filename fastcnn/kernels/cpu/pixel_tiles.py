@@ -9,7 +9,15 @@ leaves out the padding; the run begins a plane further on for each channel, unde
 from __future__ import annotations
 
 from fastcnn.kernels.cpu.jit import inner
-from fastcnn.kernels.cpu.masked_moves import put, put_pairs, take_every, take_second, take_stepped
+from fastcnn.kernels.cpu.masked_moves import (
+    put,
+    put_four,
+    put_three,
+    put_two,
+    take_every,
+    take_second,
+    take_stepped,
+)
 
 
 @inner
@@ -121,24 +129,41 @@ def store(tile, o, rows, columns, out, sizes, channel, pieces, p0, p1, lanes):
 
 
 @inner
-def store_pairs(
-    tile, even, odd, zeros, rows, columns, out, sizes, channel, clear, ahead, pieces, p0, p1, lanes
-):
-    """As `store`, to two columns of the output in turn: those of the tile at `even` and of the one
-    at `odd`, either of which may be `zeros`, where a vector of zeros is. Where the output's rows
-    have one column less, it is left out. The `clear` rows below become zeros.
+def _put_in_turn(rows, tile, starts, out, to, plane, n, first, last, ahead):
+    """One of the moves by its number of vectors."""
+    if n == 2:
+        put_two(rows, tile, starts, 0, out, to, plane, first, last, ahead)
+    elif n == 3:
+        put_three(rows, tile, starts, 0, out, to, plane, first, last, ahead)
+    else:
+        put_four(rows, tile, starts, 0, out, to, plane, first, last, ahead)
+
+
+@inner
+def store_in_turn(
+    tile, sums, starts, o, zeros, rows, columns, out, sizes, channel, clear, ahead, pieces, p0, p1,
+    lanes,
+):  # fmt: skip
+    """As `store`, to all columns of the output in turn: column r of each n, n columns apart, from
+    the tile at `sums[r] + o`, or zeros, of which a vector is at `zeros`, where sums[r] is below 0.
+    Where the output's rows have fewer columns, they are left out. The `clear` rows below become
+    zeros. `starts` has room for 2n numbers.
 
     The lines `ahead` elements further on are fetched into the cache.
     """
-    C, OH, OW, oh, sh = sizes[0], sizes[1], sizes[2], sizes[3], sizes[5]
+    C, OH, OW, oh, sh, n = sizes[0], sizes[1], sizes[2], sizes[3], sizes[5], sizes[6]
     for p in range(p0, p1):
         start, lane, length = pieces[p, 0] * lanes % columns, pieces[p, 1], pieces[p, 2]
-        h, w = oh + pieces[p, 4] * sh, 2 * (pieces[p, 5] - lane)
+        h, w = oh + pieces[p, 4] * sh, n * (pieces[p, 5] - lane)
         to = ((pieces[p, 3] * C + channel) * OH + h) * OW + w
-        e, e_step = (zeros, 0) if even == zeros else (even + start, columns)
-        o, o_step = (zeros, 0) if odd == zeros else (odd + start, columns)
-        first, last = 2 * lane, min(2 * (lane + length), OW - w)
-        put_pairs(rows, tile, e, e_step, o, o_step, out, to, OH * OW, first, last, ahead)
+        for r in range(n):
+            there = sums[r] >= 0
+            starts[2 * r] = sums[r] + o + start if there else zeros
+            starts[2 * r + 1] = columns if there else 0
+        first, last = n * lane, min(n * (lane + length), OW - w)
+        _put_in_turn(rows, tile, starts, out, to, OH * OW, n, first, last, ahead)
+        for r in range(n if clear > 0 else 0):
+            starts[2 * r], starts[2 * r + 1] = zeros, 0
         for _ in range(min(clear, OH - 1 - h)):
             to += OW
-            put_pairs(rows, tile, zeros, 0, zeros, 0, out, to, OH * OW, first, last, ahead)
+            _put_in_turn(rows, tile, starts, out, to, OH * OW, n, first, last, ahead)

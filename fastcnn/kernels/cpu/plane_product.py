@@ -62,7 +62,7 @@ def _put(emit, stencil, totals, floor, out_rows, start, OW, whole):
     for (b, a), row in out_rows.items():
         parts = [emit.at_least(totals[b, a, c], floor) for c in range(phases)]
         if phases == 2:
-            parts = emit.interleaved(*parts)
+            parts = emit.in_turn(parts)
         for part, value in enumerate(parts[: stencil.out_parts]):
             at = emit.at(row, builder.add(start, emit.index(part * emit.lanes)))
             if whole:

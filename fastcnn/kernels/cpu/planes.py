@@ -15,14 +15,41 @@ that any tap reads for pixel 0, and rows likewise; the rows of several images fo
 from __future__ import annotations
 
 from fastcnn.kernels.cpu.jit import inner
-from fastcnn.kernels.cpu.masked_moves import take_both, take_every, take_second, take_stepped
+from fastcnn.kernels.cpu.masked_moves import (
+    rows_in_four,
+    rows_in_three,
+    rows_in_two,
+    rows_whole,
+    take_second,
+    take_stepped,
+)
 from fastcnn.kernels.cpu.microkernel import IN_ORDER, RUN
 
 # Where the tiles of a product find B: packed tap by tap (pixel_tiles.py), in the source itself, or
 # in planes; or in blocks, all tiles of one beside each other (block_product.py).
 PACKED, IN_PLACE, IN_PLANES, IN_BLOCKS = 0, 1, 2, 3
+# Residues of columns that a row is taken apart into at once, or put together of; at larger strides
+# elements are gathered and scattered, one by one.
+MOST_RESIDUES = 4
 # What `locate` finds of a tile: nothing; vectors of two pieces at the most; such as are picked.
 NOWHERE, SPLIT, PICKED = 0, 1, 2
+
+
+# A byte 1 in each of eight bytes, and the bytes 0, 1, 2 …
+_ONES = 0x0101010101010101
+_COUNTED = IN_ORDER[0]
+
+
+@inner
+def _number(runs, at, lane, length, number):
+    """Let lanes `lane` … lane+length-1 of the vector at runs[at] have the numbers from `number` on:
+    eight at a time, for lane by lane this took a tenth of what layers of short rows take."""
+    for word in range(2):
+        first, last = max(lane - 8 * word, 0), min(lane + length - 8 * word, 8)
+        if first < last:
+            numbers = _ONES * (number + first + 8 * word - lane) + _COUNTED
+            below = (1 << 8 * last) - 1 if last < 8 else -1
+            runs[at + 3 + word] |= (numbers << 8 * first) & below
 
 
 @inner
@@ -33,17 +60,22 @@ def _pick(runs, at, place, lane, length, fresh, lanes, end):
     if fresh:
         runs[at] = max(0, min(place, end - lanes))
         runs[at + 1], runs[at + 2], runs[at + 3], runs[at + 4] = runs[at], lanes, 0, 0
-    for i in range(length):
-        number = place + i - runs[at]
-        if number >= lanes:
-            if runs[at + 1] == runs[at]:
-                runs[at + 1] = max(runs[at] + 1, min(place + i, end - lanes))
-            number = lanes + place + i - runs[at + 1]
-            if number >= 2 * lanes:
-                return False
-        if number != lane + i:
+    number = place - runs[at]
+    inside = max(0, min(length, lanes - number))
+    if inside > 0:
+        _number(runs, at, lane, inside, number)
+        if number != lane:
             runs[at + 2] = 0
-        runs[at + 3 + (lane + i) // 8] |= number << 8 * ((lane + i) % 8)
+    if inside < length:
+        place, lane = place + inside, lane + inside
+        if runs[at + 1] == runs[at]:
+            runs[at + 1] = max(runs[at] + 1, min(place, end - lanes))
+        number = lanes + place - runs[at + 1]
+        if number + length - inside > 2 * lanes:
+            return False
+        _number(runs, at, lane, length - inside, number)
+        if number != lane:
+            runs[at + 2] = 0
     return runs[at] + lanes <= end and runs[at + 1] + lanes <= end
 
 
@@ -56,8 +88,9 @@ def _split(runs, at, place, lane, fresh, lanes):
         runs[at + 3], runs[at + 4] = IN_ORDER
     else:
         runs[at + 1], runs[at + 2] = place - lane, lane
-        for i in range(lane, lanes):
-            runs[at + 3 + i // 8] += lanes << 8 * (i % 8)
+        if lane < 8:
+            runs[at + 3] += _ONES * lanes << 8 * lane
+        runs[at + 4] += _ONES * lanes << 8 * max(0, lane - 8)
 
 
 @inner
@@ -118,10 +151,11 @@ def lay(
     `pixel_tiles.fill`. Writes up to a vector beyond each row: `plane` has room for it.
     """
     C, H, W, sh, sw = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    channels, n = c1 - c0, 0
+    channels, size, n = c1 - c0, H * W, 0
     while n < corners.shape[0]:
-        # both residues of a row at once where its columns have two: half as many reads
-        both = sw == 2 and n + 1 < corners.shape[0] and corners[n, 0] == corners[n + 1, 0]
+        # all residues of a row at once where there are: so many times fewer reads
+        of_row = n + sw <= corners.shape[0] and corners[n, 0] == corners[n + sw - 1, 0]
+        of_row &= sw <= MOST_RESIDUES
         target, p = n * plane, 0
         while p < count:
             image, top, bottom = pieces[p, 3], pieces[p, 4], pieces[p, 4]
@@ -129,34 +163,57 @@ def lay(
                 if pieces[p, 2] > 0:
                     bottom = pieces[p, 4]
                 p += 1
-            for i in range(top, bottom + span + 1):
-                h = i * sh + row + corners[n, 0]
-                o = ((image * C + c0) * H + h) * W
-                for j in range(0, pitch, lanes):
-                    w = j * sw + col + corners[n, 1]
-                    first = min(lanes, max(0, (sw - 1 - w) // sw))
-                    last = max(first, min(lanes, (W - w + sw - 1) // sw))
-                    if both:
-                        first, last = max(0, -w), min(2 * lanes, W - w)
-                    if h < 0 or h >= H:
-                        first, last = 0, 0
-                    at = target + j
-                    if both:
-                        take_both(
-                            channels, source, o + w, H * W, sh * W, b, at, at + plane, step, first,
-                            last,
+            rows, h = bottom + span + 1 - top, top * sh + row + corners[n, 0]
+            start = min(rows, max(0, (sh - 1 - h) // sh))
+            stop = max(start, min(rows, (H - h + sh - 1) // sh))
+            o = (image * C + c0) * size + (h + start * sh) * W
+            # A row's last vector writes over the beginning of the next row, which comes later.
+            for j in range((pitch - 1) // lanes * lanes, -1, -lanes):
+                w = j * sw + col
+                if not of_row:
+                    w += corners[n, 1]
+                first, last = max(0, -w), max(0, min(sw * lanes, W - w))
+                if not of_row:
+                    first, last = (first + sw - 1) // sw, (last + sw - 1) // sw
+                for part in range(3):  # rows above the image, of it, below it
+                    i0 = 0 if part == 0 else start if part == 1 else stop
+                    i1 = start if part == 0 else stop if part == 1 else rows
+                    if i0 == i1:
+                        continue
+                    # zeros read nothing, but nothing far away either
+                    row_step, end = (sh * W, last) if part == 1 else (0, 0)
+                    at = target + i0 * pitch + j
+                    if of_row and sw == 1:
+                        rows_whole(
+                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
+                            pitch, first, end,
                         )  # fmt: skip
-                    elif sw == 1:
-                        take_every(
-                            channels, source, o + w, H * W, sw, b, at, step, first, last, True
-                        )
+                    elif of_row and sw == 2:
+                        rows_in_two(
+                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
+                            pitch, first, end,
+                        )  # fmt: skip
+                    elif of_row and sw == 3:
+                        rows_in_three(
+                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
+                            pitch, first, end,
+                        )  # fmt: skip
+                    elif of_row:
+                        rows_in_four(
+                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
+                            pitch, first, end,
+                        )  # fmt: skip
                     elif sw == 2:
-                        take_second(
-                            channels, source, o + w, H * W, sw, b, at, step, first, last, True
-                        )
+                        for c in range(channels):
+                            take_second(
+                                i1 - i0, source, o + w + c * size, row_step, sw, b, at + c * step,
+                                pitch, first, end, True,
+                            )  # fmt: skip
                     else:
-                        take_stepped(
-                            channels, source, o + w, H * W, sw, b, at, step, first, last, True
-                        )
-                target += pitch
-        n += 2 if both else 1
+                        for c in range(channels):
+                            take_stepped(
+                                i1 - i0, source, o + w + c * size, row_step, sw, b, at + c * step,
+                                pitch, first, end, True,
+                            )  # fmt: skip
+            target += rows * pitch
+        n += sw if of_row else 1

@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.kernels.cpu.block_tiles import line, most_channels
 from fastcnn.kernels.cpu.microkernel import cover
 from fastcnn.kernels.cpu.pixel_tiles import most_pieces
-from fastcnn.kernels.cpu.planes import IN_BLOCKS, IN_PLACE, IN_PLANES, PACKED
+from fastcnn.kernels.cpu.planes import IN_BLOCKS, IN_PLACE, IN_PLANES, MOST_RESIDUES, PACKED
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
 from fastcnn.memory import LINE_BYTES
 
@@ -57,7 +57,7 @@ _FIELDS = (
     "some_channels", "some_positions", "some_panels", "block", "span", "spans",
     "lanes", "columns", "tall", "picks", "masks",
     # the result: its channels, whether its rows take tiles as they are, and aligned
-    "out_channels", "dense", "aligned", "paired", "together", "clear",
+    "out_channels", "dense", "aligned", "in_turn", "together", "clear",
     # where B is found (planes.py)
     "mode", "pitch", "image_step", "plane", "step", "extra_rows", "row", "col", "end", "tile",
     "line", "a_panels", "a_step",
@@ -68,20 +68,23 @@ PART = np.dtype([(name, np.int64) for name in _FIELDS])
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """That a part's columns take every second one of the result, and how it is stored whole.
+class InTurn:
+    """That a part's columns take every so many of the result's, and how these are stored whole.
 
     Attributes
     ----------
     together : int
-        Parts, this one and that behind it, whose columns are stored in turn by one task: 1 or 2;
-        0 for that behind it. A column of which there is no part is zeros.
+        Parts, this one and those behind it, whose columns are stored in turn by one task; 0 for
+        those behind it. A column of which there is no part is zeros.
     clear : int
         Rows below each of the part's that are zeros.
+    reach : ndarray
+        The taps of all these parts, for which planes are laid out once.
     """
 
     together: int
     clear: int
+    reach: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -220,34 +223,45 @@ def _in_place(taps: np.ndarray, source: tuple[int, ...], grid: tuple[int, int, i
 
 def _places(
     taps: np.ndarray,
+    reach: np.ndarray,
     source: tuple[int, ...],
     grid: tuple[int, int, int],
     block: int,
     lanes: int,
     itemsize: int,
 ) -> tuple[dict[str, int], np.ndarray, np.ndarray]:
-    """Where B is found: the numbers that say so, the taps' offsets, the planes' residues."""
+    """Where B is found: the numbers that say so, the taps' offsets, the planes' residues.
+
+    All taps of `reach`, these among them, find it there.
+    """
     C, H, W, sh, sw = source
     images, grid_h, grid_w = grid
     rows, cols = taps[:, 0], taps[:, 1]
     beside_a_multiple = (H * W * itemsize + LINE_BYTES) % ALIAS_BYTES
-    if _in_place(taps, source, grid) and beside_a_multiple > 2 * LINE_BYTES:
+    if _in_place(reach, source, grid) and beside_a_multiple > 2 * LINE_BYTES:
         offsets = rows * W + cols
-        end = images * C * H * W - (C - 1) * H * W - int(offsets.max())
+        furthest = int((reach[:, 0] * W + reach[:, 1]).max())
+        end = images * C * H * W - (C - 1) * H * W - furthest
         numbers = {"mode": IN_PLACE, "pitch": W, "image_step": C * H * W, "step": H * W, "end": end}
         return numbers, offsets, np.zeros((0, 2), np.int64)
-    if len(taps) == 1:  # nothing that taps could share
+    if len(reach) == 1:  # nothing that taps could share
         return {"mode": PACKED}, np.zeros(1, np.int64), np.zeros((0, 2), np.int64)
-    row, col = int(rows.min()), int(cols.min())
+    row, col = int(reach[:, 0].min()), int(reach[:, 1].min())
+    pitch = grid_w + (int(reach[:, 1].max()) - col) // sw
+    extra_rows = (int(reach[:, 0].max()) - row) // sh
     (row_shift, a), (col_shift, b) = np.divmod(rows - row, sh), np.divmod(cols - col, sw)
-    corners, plane_of = np.unique(np.stack([a, b], axis=1), axis=0, return_inverse=True)
-    pitch, extra_rows = grid_w + int(col_shift.max()), int(row_shift.max())
+    residues = np.unique((reach[:, 1] - col) % sw)
+    if 1 < len(residues) <= sw <= MOST_RESIDUES:
+        residues = np.arange(sw)  # a row is taken apart at once
+    of_rows = np.unique((reach[:, 0] - row) % sh)
+    corners = np.stack(np.meshgrid(of_rows, residues, indexing="ij"), axis=-1).reshape(-1, 2)
+    plane_of = np.searchsorted(of_rows, a) * len(residues) + np.searchsorted(residues, b)
     several = min(images, (block + 2 * grid_h * grid_w - 2) // (grid_h * grid_w))
     most_rows = min(images * grid_h, (block + 2 * grid_w - 2) // grid_w) + several * extra_rows
     plane = most_rows * pitch + lanes
     # whole vectors, and an odd number of them, which go to all sets of a cache in turn
     step = lanes * (blocks_of(len(corners) * plane, lanes) | 1)
-    offsets = plane_of.reshape(-1) * plane + row_shift * pitch + col_shift
+    offsets = plane_of * plane + row_shift * pitch + col_shift
     numbers = {
         "mode": IN_PLANES, "pitch": pitch, "plane": plane, "step": step, "extra_rows": extra_rows,
         "row": row, "col": col, "end": np.iinfo(np.int64).max,
@@ -266,7 +280,7 @@ def tabulate(
     out: tuple[int, ...],
     itemsize: int,
     most_positions: int,
-    pairs: Pairs | None = None,
+    in_turn: InTurn | None = None,
 ) -> Part:
     """A product with `rows` rows and `channels` channels of the source in each group.
 
@@ -277,8 +291,9 @@ def tabulate(
     unit = known_unit()
     lanes = unit.lanes(itemsize)
     columns = lanes * unit.vectors
+    reach = taps if in_turn is None else in_turn.reach
     positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
-    in_blocks = min(steps[:2]) == 1 and pairs is None
+    in_blocks = min(steps[:2]) == 1 and in_turn is None
     most = most_channels(itemsize) if in_blocks else DEPTH
     some_channels, _ = chunk_of(channels, most_positions, most)
     some_positions = even(positions, max(1, DEPTH // some_channels))
@@ -297,8 +312,8 @@ def tabulate(
             tiles, max(1, min(TILES, most)), len(panels), groups, blocks_of(padded, ROWS), straight
         )
     else:
-        # C of both parts of a pair must fit into L2
-        most = TILES if pairs is None else TILES // 2
+        # C of all parts that are stored in turn must fit into L2
+        most = TILES if in_turn is None else TILES // out[6]
         some_tiles, some_panels, some_blocks = _even_shares(
             tiles, most, len(panels), groups, padded
         )
@@ -320,12 +335,12 @@ def tabulate(
             a_step = unit.rows * some_channels + lanes
             a_panels = even(some_panels, max(1, PANELS_BYTES // (a_step * itemsize)))
     else:
-        numbers, offsets, corners = _places(taps, source, grid, block, lanes, itemsize)
+        numbers, offsets, corners = _places(taps, reach, source, grid, block, lanes, itemsize)
         of_b = some_channels * some_positions * columns
         of_c = block * int(panels[:some_panels, 2].sum())
     laid = some_channels * numbers.get("step", 0) if numbers["mode"] == IN_PLANES else 0
     numbers |= {
-        "tasks": 0 if pairs and not pairs.together else groups * panel_blocks * spans,
+        "tasks": 0 if in_turn and not in_turn.together else groups * panel_blocks * spans,
         "positions": positions, "corners": len(corners),
         "groups": groups, "rows": rows, "padded_rows": padded, "channels": channels,
         "pixels": pixels, "grid_h": grid[1], "grid_w": grid[2],
@@ -335,8 +350,8 @@ def tabulate(
         "lanes": lanes, "columns": columns, "tall": unit.rows, "picks": unit.picks,
         "masks": unit.mask_registers,
         "out_channels": out[0], "dense": dense, "aligned": aligned,
-        "paired": pairs is not None, "together": pairs.together if pairs else 1,
-        "clear": pairs.clear if pairs else 0, "laid": laid,
+        "in_turn": in_turn is not None, "together": in_turn.together if in_turn else 1,
+        "clear": in_turn.clear if in_turn else 0, "laid": laid,
         "line": line(unit, itemsize), "a_panels": a_panels, "a_step": a_step,
         "a": a_panels * a_step, "b": laid + of_b, "c": of_c, "pieces": most_pieces(block, lanes),
     }  # fmt: skip

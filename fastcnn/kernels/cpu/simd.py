@@ -268,15 +268,36 @@ class Emitter(Flow):
         """Lanes 0, 2, 4 … of two vectors in a row."""
         return self.pick(low, high, range(0, 2 * self.lanes, 2))
 
-    def odds(self, low, high):
-        """Lanes 1, 3, 5 … of two vectors in a row."""
-        return self.pick(low, high, range(1, 2 * self.lanes, 2))
+    def apart(self, vectors):
+        """n vectors in a row by the numbers of their lanes modulo n: n vectors, lane 0 first."""
+        n, lanes = len(vectors), self.lanes
+        found = []
+        for residue in range(n):
+            total = vectors[0]
+            for v in range(1, n):
+                numbers = [residue + n * lane for lane in range(lanes)]
+                # what stands in a vector before is in its place, or lane `number` of the first
+                names = [lane if v > 1 and number < v * lanes else number - (v - 1) * lanes
+                         for lane, number in enumerate(numbers)]  # fmt: skip
+                total = self.pick(total, vectors[v], [min(name, 2 * lanes - 1) for name in names])
+            found.append(total)
+        return found
 
-    def interleaved(self, even, odd):
-        """Two vectors in a row whose even and odd lanes are these."""
-        pairs = [lane for i in range(self.lanes) for lane in (i, self.lanes + i)]
-        halves = (pairs[: self.lanes], pairs[self.lanes :])
-        return [self.pick(even, odd, half) for half in halves]
+    def in_turn(self, vectors):
+        """n vectors in a row, whose lanes are those of n vectors in turn."""
+        n, lanes = len(vectors), self.lanes
+        found = []
+        for v in range(n):
+            total = vectors[0]
+            for source in range(1, n):
+                names = []
+                for lane in range(lanes):
+                    place, residue = divmod(v * lanes + lane, n)
+                    before = lane if source > 1 else place
+                    names.append(lanes + place if residue == source else before)
+                total = self.pick(total, vectors[source], names)
+            found.append(total)
+        return found
 
     def transposed(self, vectors):
         """The columns of a square of `lanes` vectors, its rows.

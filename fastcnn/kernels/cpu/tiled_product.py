@@ -24,9 +24,19 @@ import numpy as np
 from fastcnn.kernels.cpu.block_product import multiply_block
 from fastcnn.kernels.cpu.columns import rectify
 from fastcnn.kernels.cpu.jit import inner, kernel
+from fastcnn.kernels.cpu.masked_moves import put
 from fastcnn.kernels.cpu.microkernel import IN_ORDER, RUN, pick, short_product, tall_product
-from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, store, store_pairs
-from fastcnn.kernels.cpu.planes import IN_BLOCKS, IN_PLACE, IN_PLANES, NOWHERE, PICKED, lay, locate
+from fastcnn.kernels.cpu.pixel_tiles import add_bias, cut, fill, store, store_in_turn
+from fastcnn.kernels.cpu.planes import (
+    IN_BLOCKS,
+    IN_PLACE,
+    IN_PLANES,
+    MOST_RESIDUES,
+    NOWHERE,
+    PICKED,
+    lay,
+    locate,
+)
 from fastcnn.kernels.cpu.product_tables import Product
 from fastcnn.kernels.cpu.threads import launch
 
@@ -51,17 +61,23 @@ def _reached(taps, t0, t1, pieces, p0, p1, sizes):
 
 @inner
 def _finish(
-    s, second, c, at_c, at_sums, zeros, valid, k, bias, relu, out, out_sizes, ahead, pieces, p0, p1
+    s, number, together, c, at_c, at_sums, sums, steps, valid, k, bias, relu, out, out_sizes,
+    ahead, pieces, p0, p1, followed,
 ):  # fmt: skip
     """Store a complete tile, channel k's row first, that does not stand in the result's memory."""
-    if s.paired:
-        if s.together == 1 or second:
-            even, odd = at_c - at_sums, at_c
-            if not second:
-                even, odd = (zeros, at_c) if out_sizes[4] else (at_c, zeros)
-            store_pairs(
-                c, even, odd, zeros, valid, s.columns, out, out_sizes, k, s.clear, ahead, pieces,
-                p0, p1, s.lanes,
+    if s.in_turn:
+        if number == together - 1:  # the last of the parts; the others' sums stand in c
+            store_in_turn(
+                c, sums, steps, at_c - at_sums, c.size - s.lanes, valid, s.columns, out, out_sizes,
+                k, s.clear, ahead, pieces, p0, p1, s.lanes,
+            )  # fmt: skip
+        return
+    if followed:
+        to = (pieces[p0, 3] * s.out_channels + k) * s.grid_h * s.grid_w
+        to += pieces[p0, 4] * s.grid_w + pieces[p0, 5]
+        for v in range(0, s.columns, s.lanes):
+            put(
+                valid, c, at_c + v, s.columns, out, to + v, s.grid_h * s.grid_w, 1, 0, s.lanes
             )  # fmt: skip
         return
     if bias.size > s.out_channels:
@@ -75,11 +91,13 @@ def _finish(
 
 @inner
 def _multiply(
-    s, second, source, packed, taps, offsets, corners, panels, bias, relu, out, sizes, out_sizes,
-    b, c, ends, end, pieces, starts, tiles, runs, found, places, group, first, last, lead, n,
+    s, number, together, source, packed, taps, offsets, corners, panels, bias, relu, out, sizes,
+    out_sizes, b, c, sums, steps, ends, end, pieces, starts, tiles, runs, found, places, group,
+    first, last, lead, n,
 ):  # fmt: skip
     """The product of a part on one block of `n` pixels, panels first … last-1, stored if it is
-    complete. `second` is whether it is that of a pair, whose first part's sums stand in c."""
+    complete: the `number`-th of those that are stored together, whose sums stand in c in turn and
+    which find B in the same planes."""
     lanes, columns, channels, positions = s.lanes, s.columns, s.channels, s.positions
     plane, of_tile = s.grid_h * s.grid_w, RUN * (columns // lanes)
     own_runs = RUN * (s.block // lanes)
@@ -87,16 +105,19 @@ def _multiply(
     per_pixel = bias.size > s.out_channels
     for t in range(positions):
         places[t] = offsets[s.first_tap + t]
-    at_sums, zeros = s.c if second else 0, c.size - lanes
-    locate(
-        runs, found, pieces, starts, tiles, s.mode, s.pitch, s.image_step, s.extra_rows, lanes,
-        s.end, s.picks != 0,
-    )  # fmt: skip
+    at_sums = number * s.c
+    if s.in_turn:
+        sums[out_sizes[4]] = at_sums
+    if number == 0:
+        locate(
+            runs, found, pieces, starts, tiles, s.mode, s.pitch, s.image_step, s.extra_rows, lanes,
+            s.end, s.picks != 0,
+        )  # fmt: skip
     done = 0
     for c0 in range(0, channels, s.some_channels):
         c1 = min(channels, c0 + s.some_channels)
         base = group * channels
-        if s.mode == IN_PLANES:
+        if s.mode == IN_PLANES and (number == 0 or s.some_channels < channels):
             lay(
                 b, pieces, starts[tiles], source, sizes, corners, s.row, s.col, base + c0,
                 base + c1, s.step, s.plane, s.pitch, s.extra_rows, lanes,
@@ -163,8 +184,8 @@ def _multiply(
                         if p == last - 1:
                             ahead = 2 * columns - (k - first_row) * out_plane
                         _finish(
-                            s, second, c, at_c, at_sums, zeros, valid, k, bias, relu, out,
-                            out_sizes, ahead, pieces, p0, p1,
+                            s, number, together, c, at_c, at_sums, sums, steps, valid, k, bias,
+                            relu, out, out_sizes, ahead, pieces, p0, p1, followed,
                         )  # fmt: skip
             done += depth
 
@@ -190,6 +211,8 @@ def _product_chunk(
     # behind the sums a vector of zeros, for columns of the result that no part makes
     c = np.empty(s.together * s.c + lanes, source.dtype)
     c[s.together * s.c :] = source.dtype.type(0)
+    # where the sums of each residue of columns begin, and what `store_in_turn` makes of it
+    sums, steps = np.full(MOST_RESIDUES, -1), np.empty(2 * MOST_RESIDUES, np.int64)
     ends = np.zeros(s.padded_rows, source.dtype)
     per_pixel = bias.size > s.out_channels
     if bias.size > 0 and not per_pixel:
@@ -228,10 +251,11 @@ def _product_chunk(
         for other in range(part, beyond):
             o = parts[other]
             _multiply(
-                o, other > part, source, packed, all_taps[o.first_tap : o.first_tap + o.positions],
-                offsets, all_corners[o.first_corner : o.first_corner + o.corners], panels, bias,
-                relu, out, source_sizes[other], out_sizes[other], b, c, ends, end, pieces, starts,
-                tiles, runs, found, places, group, first, last, lead, n,
+                o, other - part, s.together, source, packed,
+                all_taps[o.first_tap : o.first_tap + o.positions], offsets,
+                all_corners[o.first_corner : o.first_corner + o.corners], panels, bias, relu, out,
+                source_sizes[other], out_sizes[other], b, c, sums, steps, ends, end, pieces,
+                starts, tiles, runs, found, places, group, first, last, lead, n,
             )  # fmt: skip
 
 
