@@ -27,15 +27,15 @@ FLOATS = (np.float32, np.float64)
 
 
 @kernel
-def taking_rows(n, planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last):
+def taking_rows(n, planes, plane, rows, row, s, s0, o, t, apart, t0, t_plane, t_row, first, last):
     if n == 1:
-        rows_whole(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+        rows_whole(planes, plane, rows, row, s, s0, o, t, apart, t0, t_plane, t_row, first, last)
     elif n == 2:
-        rows_in_two(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+        rows_in_two(planes, plane, rows, row, s, s0, o, t, apart, t0, t_plane, t_row, first, last)
     elif n == 3:
-        rows_in_three(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+        rows_in_three(planes, plane, rows, row, s, s0, o, t, apart, t0, t_plane, t_row, first, last)
     else:
-        rows_in_four(planes, plane, rows, row, s, s0, t, apart, t0, t_plane, t_row, first, last)
+        rows_in_four(planes, plane, rows, row, s, s0, o, t, apart, t0, t_plane, t_row, first, last)
 
 
 @kernel
@@ -97,7 +97,8 @@ def test_take_reads_its_lanes_alone(dtype, stride, fresh):
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_rows_are_taken_apart_at_once(dtype, n):
-    """Elements beyond the bounds lie in poison, and before the array's first."""
+    """Elements beyond the bounds lie in poison, and before the array's first; what is fetched may
+    be no memory."""
     lanes, planes, rows = UNIT.lanes(np.dtype(dtype).itemsize), 2, 3
     width = n * lanes
     row, t_row, apart = width + 3, lanes + 1, 4 * lanes + 7
@@ -117,8 +118,8 @@ def test_rows_are_taken_apart_at_once(dtype, n):
                         place = 1 + r * apart + c * t_plane + i * t_row
                         expected[place : place + lanes] = line[r::n]
             taking_rows(
-                n, planes, plane, rows, row, source, -first, target, apart, 1, t_plane, t_row,
-                first, last,
+                n, planes, plane, rows, row, source, -first, 1 << 40, target, apart, 1, t_plane,
+                t_row, first, last,
             )  # fmt: skip
             np.testing.assert_array_equal(target, expected)
 

@@ -17,6 +17,7 @@ PROBLEMS = [
     ((2, 12, 21, 18), (20, 12, 3, 3), dict(padding=1)),
     ((2, 20, 11, 13), (17, 20, 1, 1), {}),
     ((1, 9, 17, 16), (10, 9, 3, 3), dict(stride=2, padding=1)),
+    ((2, 9, 13, 20), (10, 9, 4, 5), dict(stride=3, padding=1)),
     ((2, 8, 14, 15), (8, 1, 3, 3), dict(padding=1, groups=8)),
     ((2, 24, 10, 12), (26, 12, 3, 3), dict(padding=2, dilation=2, groups=2)),
 ]

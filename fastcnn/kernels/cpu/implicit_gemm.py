@@ -162,8 +162,8 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 
 # Measured on one core of a Zen 5 machine, float32, over 1,170 layers of the suites and random ones,
 # of which nine of ten take 0.9 to 1.4 times what they say together: FLOP/s of whole tiles, and
-# seconds of a tile beside its multiply-adds; elements copied for B (at strides above 2 gathered; of
-# a single tap in long runs) and of the weights per second; seconds of a row that is laid out, of a
+# seconds of a tile beside its multiply-adds; elements copied for B (at strides above MOST_RESIDUES
+# gathered; of a single tap in long runs) and of the weights per second; seconds of a row that is laid out, of a
 # tap found for a tile of pixels, and where rows are short; of the smallest call and of each part;
 # of a pixel that is stored beside others.
 TILE_FLOPS = 235e9
@@ -185,7 +185,8 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     width, parts = g.Q, 1
     if not forward:
         source, result = result, source
-        width, parts = g.W // g.stride[1], min(g.stride[0], g.H) * min(g.stride[1], g.W)
+        (sh, sw), together = g.stride, g.stride[1] <= min(g.W, MOST_RESIDUES)
+        width, parts = g.W // sw, min(sh, g.H) * (1 if together else min(sw, g.W))
     narrow, taken = width < known_unit().lanes(itemsize), g.flops / (2 * rows)
     if not forward and g.stride == (1, 1) and g.P and g.Q:
         # dX is larger than dY where there is little padding: its borders are multiplied by zeros,
@@ -200,7 +201,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     elif narrow and not unit.picks:
         copied = taken / COPIED  # vectors of more than two rows: packed tap by tap
     else:  # into planes, with a halo
-        gathered = forward and g.stride[1] > 2 and not narrow
+        gathered = forward and g.stride[1] > MOST_RESIDUES and not narrow
         copied = min(taken, 2 * prod(source)) / (GATHERED if gathered else COPIED)
     seconds = 2 * padded(rows) * taken / TILE_FLOPS + copied + weights / PACKED
     tiles = prod(result) / max(1, result[1]) / (unit.lanes(itemsize) * unit.vectors)

@@ -77,21 +77,24 @@ take_stepped: Any = _take(None)
 def _rows(n):
     """Make the intrinsic that takes rows of planes apart, by residues of columns modulo n.
 
-    `rows(planes, plane, rows, row, source, s0, target, apart, t0, t_plane, t_row, first, last)`:
-    for c < planes and i < rows, of elements first … last-1 of the n vectors at
+    `rows(planes, plane, rows, row, source, s0, ahead, target, apart, t0, t_plane, t_row, first,
+    last)`: for c < planes and i < rows, of elements first … last-1 of the n vectors at
     source[s0 + c*plane + i*row], and zeros for the others, element e goes to
-    target[t0 + e % n * apart + c*t_plane + i*t_row + e // n]. Reads no other element of source.
+    target[t0 + e % n * apart + c*t_plane + i*t_row + e // n]. Reads no other element of source,
+    but fetches what lies `ahead` of them where n is above 1.
     """
 
     def typer(
-        typingctx, planes, plane, rows, row, source, s0, target, apart, t0, t_plane, t_row, i, j
-    ):
+        typingctx, planes, plane, rows, row, source, s0, ahead, target, apart, t0, t_plane, t_row,
+        i, j,
+    ):  # fmt: skip
         if not flat_floats(source, target):
             return None
 
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, source.dtype)
-            planes, plane, rows, row, sv, s0, tv, apart, t0, t_plane, t_row, i, j = arguments
+            planes, plane, rows, row, sv, s0, ahead, tv, apart, t0, *steps, i, j = arguments
+            t_plane, t_row = steps
             s, t = emit.at(emit.data(source, sv), s0), emit.at(emit.data(target, tv), t0)
             begin = [emit.index(v * emit.lanes) for v in range(n)]
             masks = [emit.between(builder.sub(i, o), builder.sub(j, o)) for o in begin]
@@ -105,6 +108,10 @@ def _rows(n):
                         emit.masked_load(emit.at(line, o), mask, emit.zero())
                         for o, mask in zip(begin, masks, strict=True)
                     ]
+                    fetched = n * emit.lanes if n > 1 else 0
+                    for o in range(0, fetched, LINE_BYTES // emit.element_bytes):
+                        onward = emit.at(emit.at(line, ahead), emit.index(o))
+                        prefetch_line(builder, onward, write=False)
                     place = emit.at(here, builder.mul(loop.number, t_row))
                     for residue, vector in enumerate(emit.apart(found)):
                         offset = builder.mul(apart, emit.index(residue))
@@ -112,7 +119,7 @@ def _rows(n):
             return context.get_dummy_value()
 
         i64 = types.intp
-        kinds = i64, i64, i64, i64, source, i64, target, i64, i64, i64, i64, i64, i64
+        kinds = i64, i64, i64, i64, source, i64, i64, target, i64, i64, i64, i64, i64, i64
         return types.void(*kinds), codegen
 
     return intrinsic(typer)

@@ -31,6 +31,8 @@ PACKED, IN_PLACE, IN_PLANES, IN_BLOCKS = 0, 1, 2, 3
 # Residues of columns that a row is taken apart into at once, or put together of; at larger strides
 # elements are gathered and scattered, one by one.
 MOST_RESIDUES = 4
+# Vectors of a row of a plane that are few.
+FEW_VECTORS = 4
 # What `locate` finds of a tile: nothing; vectors of two pieces at the most; such as are picked.
 NOWHERE, SPLIT, PICKED = 0, 1, 2
 
@@ -141,6 +143,65 @@ def locate(runs, found, pieces, starts, tiles, mode, pitch, image_step, span, la
 
 
 @inner
+def _lay_rows(
+    b, target, rows, i0, i1, channels, source, o, size, row_step, W, left, sw, of_row, plane, step,
+    pitch, lanes,
+):  # fmt: skip
+    """Some rows of all channels and, `of_row`, all residues of columns: those above i0 and from i1
+    on are zeros, row i0 begins with column `left` of the row at source[o]."""
+    # what is read next: the vectors before, or of the next row
+    ahead = row_step if rows == 1 else -sw * lanes
+    for j in range((pitch - 1) // lanes * lanes, -1, -lanes):
+        # A row's last vector writes over the beginning of the next row, which comes later.
+        w = j * sw + left
+        first, last = max(0, -w), max(0, min(sw * lanes, W - w))
+        if not of_row:
+            first, last = (first + sw - 1) // sw, (last + sw - 1) // sw
+        for part in range(3):
+            if part == 0:
+                n, at, down, end = i0, target + j, 0, 0
+            elif part == 1:
+                n, at, down, end = i1 - i0, target + i0 * pitch + j, row_step, last
+            else:
+                n, at, down, end = rows - i1, target + i1 * pitch + j, 0, 0
+            if n == 0:
+                continue
+            # zeros read nothing, but nothing far away either
+            if of_row and sw == 1:
+                rows_whole(
+                    channels, size, n, down, source, o + w, 0, b, plane, at, step, pitch,
+                    first, end,
+                )  # fmt: skip
+            elif of_row and sw == 2:
+                rows_in_two(
+                    channels, size, n, down, source, o + w, ahead, b, plane, at, step, pitch,
+                    first, end,
+                )  # fmt: skip
+            elif of_row and sw == 3:
+                rows_in_three(
+                    channels, size, n, down, source, o + w, ahead, b, plane, at, step, pitch,
+                    first, end,
+                )  # fmt: skip
+            elif of_row:
+                rows_in_four(
+                    channels, size, n, down, source, o + w, ahead, b, plane, at, step, pitch,
+                    first, end,
+                )  # fmt: skip
+            elif sw == 2:
+                for c in range(channels):
+                    take_second(
+                        n, source, o + w + c * size, down, sw, b, at + c * step, pitch, first, end,
+                        True,
+                    )  # fmt: skip
+            else:
+                for c in range(channels):
+                    take_stepped(
+                        n, source, o + w + c * size, down, sw, b, at + c * step, pitch, first, end,
+                        True,
+                    )  # fmt: skip
+
+
+@inner
 def lay(
     b, pieces, count, source, sizes, corners, row, col, c0, c1, step, plane, pitch, span, lanes
 ):
@@ -156,7 +217,7 @@ def lay(
         # all residues of a row at once where there are: so many times fewer reads
         of_row = n + sw <= corners.shape[0] and corners[n, 0] == corners[n + sw - 1, 0]
         of_row &= sw <= MOST_RESIDUES
-        target, p = n * plane, 0
+        target, p, left = n * plane, 0, col if of_row else col + corners[n, 1]
         while p < count:
             image, top, bottom = pieces[p, 3], pieces[p, 4], pieces[p, 4]
             while p < count and (pieces[p, 3] == image or pieces[p, 2] == 0):
@@ -166,54 +227,16 @@ def lay(
             rows, h = bottom + span + 1 - top, top * sh + row + corners[n, 0]
             start = min(rows, max(0, (sh - 1 - h) // sh))
             stop = max(start, min(rows, (H - h + sh - 1) // sh))
-            o = (image * C + c0) * size + (h + start * sh) * W
-            # A row's last vector writes over the beginning of the next row, which comes later.
-            for j in range((pitch - 1) // lanes * lanes, -1, -lanes):
-                w = j * sw + col
-                if not of_row:
-                    w += corners[n, 1]
-                first, last = max(0, -w), max(0, min(sw * lanes, W - w))
-                if not of_row:
-                    first, last = (first + sw - 1) // sw, (last + sw - 1) // sw
-                for part in range(3):  # rows above the image, of it, below it
-                    i0 = 0 if part == 0 else start if part == 1 else stop
-                    i1 = start if part == 0 else stop if part == 1 else rows
-                    if i0 == i1:
-                        continue
-                    # zeros read nothing, but nothing far away either
-                    row_step, end = (sh * W, last) if part == 1 else (0, 0)
-                    at = target + i0 * pitch + j
-                    if of_row and sw == 1:
-                        rows_whole(
-                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
-                            pitch, first, end,
-                        )  # fmt: skip
-                    elif of_row and sw == 2:
-                        rows_in_two(
-                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
-                            pitch, first, end,
-                        )  # fmt: skip
-                    elif of_row and sw == 3:
-                        rows_in_three(
-                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
-                            pitch, first, end,
-                        )  # fmt: skip
-                    elif of_row:
-                        rows_in_four(
-                            channels, size, i1 - i0, row_step, source, o + w, b, plane, at, step,
-                            pitch, first, end,
-                        )  # fmt: skip
-                    elif sw == 2:
-                        for c in range(channels):
-                            take_second(
-                                i1 - i0, source, o + w + c * size, row_step, sw, b, at + c * step,
-                                pitch, first, end, True,
-                            )  # fmt: skip
-                    else:
-                        for c in range(channels):
-                            take_stepped(
-                                i1 - i0, source, o + w + c * size, row_step, sw, b, at + c * step,
-                                pitch, first, end, True,
-                            )  # fmt: skip
+            first_row = (image * C + c0) * size + h * W
+            # Rows of few vectors one below the other, under the same masks; long ones one by one,
+            # for their lines follow each other.
+            some = rows if pitch <= FEW_VECTORS * lanes else 1
+            for i in range(0, rows, some):
+                i0, i1 = min(some, max(0, start - i)), min(some, max(0, stop - i))
+                _lay_rows(
+                    b, target + i * pitch, some, i0, i1, channels, source,
+                    first_row + (i + i0) * sh * W, size, sh * W, W, left, sw, of_row,
+                    plane, step, pitch, lanes,
+                )  # fmt: skip
             target += rows * pitch
         n += sw if of_row else 1
