@@ -163,9 +163,9 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # Measured on one core of a Zen 5 machine, float32, over 1,170 layers of the suites and random ones,
 # of which nine of ten take 0.9 to 1.4 times what they say together: FLOP/s of whole tiles, and
 # seconds of a tile beside its multiply-adds; elements copied for B (at strides above MOST_RESIDUES
-# gathered; of a single tap in long runs) and of the weights per second; seconds of a row that is laid out, of a
-# tap found for a tile of pixels, and where rows are short; of the smallest call and of each part;
-# of a pixel that is stored beside others.
+# gathered; of a single tap in long runs) and of the weights per second; seconds of a row that is
+# laid out, of a tap found for a tile of pixels, and where rows are short; of the smallest call and
+# of each part; of a pixel that is stored beside others.
 TILE_FLOPS = 235e9
 TILE = 51e-9
 COPIED, GATHERED, IN_RUNS = 6e9, 1.1e9, 8.4e9
