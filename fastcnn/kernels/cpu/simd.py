@@ -268,6 +268,10 @@ class Emitter(Flow):
         """Lanes 0, 2, 4 … of two vectors in a row."""
         return self.pick(low, high, range(0, 2 * self.lanes, 2))
 
+    def odds(self, low, high):
+        """Lanes 1, 3, 5 … of two vectors in a row."""
+        return self.pick(low, high, range(1, 2 * self.lanes, 2))
+
     def apart(self, vectors):
         """n vectors in a row by the numbers of their lanes modulo n: n vectors, lane 0 first."""
         n, lanes = len(vectors), self.lanes
