@@ -191,6 +191,22 @@ def test_other_forms_of_the_same_arrays():
     np.testing.assert_allclose(double, y, rtol=1e-5, atol=1e-6)
 
 
+def test_calls_that_differ_in_a_later_array():
+    x, w, b, y = repeat_conv()
+    filters, biases = np.concatenate([w, w[:1]]), np.concatenate([b, b[:1]])
+    for _ in range(ENOUGH):
+        more = functional.conv2d(x, filters, biases)
+        without = functional.conv2d(x, w)
+        double = functional.conv2d(*(a.astype("f8") for a in (x, w, b)))
+    assert len(all_known()) == 4
+    assert bits(functional.conv2d(x, w, b)) == bits(y) == bits(more[:, :2])
+    np.testing.assert_allclose(without + b.reshape(2, 1, 1), y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(double, y, rtol=1e-5, atol=1e-6)
+    for other in (b.tolist(), np.array(1, np.float32), "b", 7, w):
+        with pytest.raises((TypeError, ValueError)):
+            functional.conv2d(x, w, other)
+
+
 def test_errors_are_still_errors():
     x, w, b, _ = repeat_conv(stride=1)
     with pytest.raises(TypeError, match="stride must be an int"):
