@@ -18,6 +18,7 @@ from fastcnn.kernels.selection import IMPLEMENTATIONS
 from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded, plan_for
 from tests.functional.test_conv import LAYERS
 from tests.geometries import ConvCase, conv_cases, seeds, small_integers
+from tests.kernels.shorter_vectors import UNITS, needs_longer_vectors, run_on
 
 WEIGHT_GRADS = IMPLEMENTATIONS["conv2d_weight_grad"]
 every_algorithm = pytest.mark.parametrize("algorithm", [entry.name for entry in WEIGHT_GRADS])
@@ -168,6 +169,32 @@ def test_a_layer_has_the_gradients_of_the_operations(bias):
     else:
         db = functional.conv2d_parameter_grads(x, y, (8, 1, 3, 3), **window)[1]
     assert layer.gradients["bias"].tobytes() == db.tobytes()
+
+
+PROGRAM = """
+import numpy as np
+from fastcnn.kernels.cpu.units import vector_unit
+from tests.functional.test_parameter_grads import WEIGHT_GRADS, check
+from tests.geometries import ConvCase
+
+for case in (
+    ConvCase(2, 33, 12, 16, 33, 3, 3, 1, 1, 1, 33),
+    ConvCase(8, 16, 7, 7, 16, 3, 3, 1, 1, 1, 16),
+    ConvCase(2, 5, 14, 14, 9, 3, 3, 1, 1, 1, 1),
+    ConvCase(2, 64, 14, 14, 40, 1, 1, 1, 0, 1, 1),
+    ConvCase(2, 40, 14, 14, 67, 1, 1, 1, 0, 1, 1),
+):
+    for entry in WEIGHT_GRADS:
+        if entry.sums_dy:
+            check(case, entry.name, np.float32, 5)
+print(vector_unit().name)
+"""
+
+
+@needs_longer_vectors
+@pytest.mark.parametrize("unit", UNITS)
+def test_on_shorter_vectors(unit):
+    run_on(unit, PROGRAM)
 
 
 def digests() -> dict[str, str]:
