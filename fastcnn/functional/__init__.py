@@ -11,10 +11,9 @@ from fastcnn.functional.activation import (
     tanh,
     tanh_grad,
 )
-from fastcnn.functional.conv import (
-    conv2d,
+from fastcnn.functional.conv import conv2d, conv2d_input_grad
+from fastcnn.functional.conv_parameters import (
     conv2d_bias_grad,
-    conv2d_input_grad,
     conv2d_parameter_grads,
     conv2d_weight_grad,
 )

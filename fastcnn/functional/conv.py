@@ -1,4 +1,4 @@
-"""2-D convolution and its gradients: every check, copy, allocation and dispatch of them.
+"""2-D convolution and its input gradient: every check, copy, allocation and dispatch of them.
 
 `conv` is the cross-correlation of the lectures and of every framework. Arrays are NCHW, weights
 KCRS; SEEDS.md S2 names the four equations.
@@ -12,20 +12,19 @@ from fastcnn.arguments import shape_of
 from fastcnn.arrays import (
     Array,
     Output,
-    empty,
     expect_shape,
     floats,
-    given_back,
     images,
     type_name,
 )
 from fastcnn.functional.repeated import perform, repeated
-from fastcnn.geometry import Conv2dGeometry, Extent, conv2d_geometry
+from fastcnn.geometry import Conv2dGeometry, conv2d_geometry
 from fastcnn.kernels.packed import PackedWeight
-from fastcnn.kernels.plans import Plan, plan
+from fastcnn.kernels.plans import plan
 
 
-def _batched(shape: tuple[int, ...]) -> tuple[int, ...]:
+def batched_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a batch of one, for one image."""
     return shape if len(shape) == 4 else (1, *shape)
 
 
@@ -136,7 +135,7 @@ def _forward(
     x = images(x, "conv2d")
     packed, w = _weights(w, x)
     batched = x.ndim == 4
-    g = conv2d_geometry(_batched(x.shape), w.shape, *window)
+    g = conv2d_geometry(batched_shape(x.shape), w.shape, *window)
     b = _check_bias(b, x, g)
     chosen = plan("conv2d", g, type_name(x), algorithm, x.device)
     target = Output(g.output_shape if batched else g.output_shape[1:], x.dtype, out, (x, w, b))
@@ -193,8 +192,8 @@ def conv2d_input_grad(
     packed, w = _weights(w, dy)
     shape = shape_of(input_shape, "input_shape", (dy.ndim,))
     batched = dy.ndim == 4
-    g = conv2d_geometry(_batched(shape), w.shape, stride, padding, dilation, groups)
-    _check_dy(dy, g, batched)
+    g = conv2d_geometry(batched_shape(shape), w.shape, stride, padding, dilation, groups)
+    expect_dy(dy, g, batched)
     chosen = plan("conv2d_input_grad", g, type_name(dy), algorithm, dy.device)
     target = Output(shape, dy.dtype, out, (dy, w))
     if packed is None or chosen.pack is None:
@@ -204,144 +203,7 @@ def conv2d_input_grad(
     return target.result()
 
 
-def conv2d_weight_grad(
-    x: Any,
-    dy: Any,
-    weight_shape: Any,
-    *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    algorithm: str = "auto",
-    out: Array | None = None,
-) -> Array:
-    """Gradient with respect to the filters: dW_kc = conv(X_c, dY_k) over all images (SEEDS.md S2).
-
-    Parameters
-    ----------
-    x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
-    dy : array_like, (N, K, P, Q) or (K, P, Q), same type
-    weight_shape : tuple of int
-        (K, C/groups, R, S).
-    stride, padding, dilation, groups, algorithm, out
-        As in `conv2d`.
-
-    Returns
-    -------
-    ndarray, weight_shape
-        Summed over the batch, in an order that does not depend on the number of threads.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `conv2d`; also if dy's shape is not the forward output's.
-    """
-    parameters = weight_shape, stride, padding, dilation, groups, algorithm
-    if out is None:
-        results = repeated("conv2d_weight_grad", parameters, x, dy)
-        if results is not None:
-            return results[0]
-    x, dy, chosen = _weight_grad(x, dy, *parameters)
-    g: Any = chosen.problem.geometry
-    target = Output(g.weight_shape, x.dtype, out, (x, dy))
-    perform(chosen, parameters, (x, dy), (target.array,))
-    return target.result()
-
-
-def conv2d_parameter_grads(
-    x: Any,
-    dy: Any,
-    weight_shape: Any,
-    *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    algorithm: str = "auto",
-) -> tuple[Array, Array]:
-    """Gradients with respect to the filters and to their biases, from one pass over dy.
-
-    dw has the bits of `conv2d_weight_grad`. db is `conv2d_bias_grad(dy)` but for its rounding:
-    where the kernel that serves dw also adds up dy, sums of at most sixteen numbers are in dy's
-    type, and all else is added up in float64, in an order that the geometry alone decides. NaN and
-    infinities go where the two functions put them; finite numbers within a factor of sixteen of the
-    type's largest may become infinite in such a sum.
-
-    Parameters
-    ----------
-    x : array_like, (N, C, H, W) or (C, H, W), float32 or float64
-    dy : array_like, (N, K, P, Q) or (K, P, Q), same type
-    weight_shape : tuple of int
-        (K, C/groups, R, S).
-    stride, padding, dilation, groups, algorithm
-        As in `conv2d`; `algorithm` is one of `conv2d_weight_grad`'s.
-
-    Returns
-    -------
-    dw : ndarray, weight_shape
-    db : ndarray, (K,)
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `conv2d_weight_grad`.
-    """
-    parameters = weight_shape, stride, padding, dilation, groups, algorithm
-    both = (*parameters, "and bias")  # its own recipes, of the same plan
-    results = repeated("conv2d_weight_grad", both, x, dy)
-    if results is not None:
-        return results[0], results[1]
-    x, dy, chosen = _weight_grad(x, dy, *parameters)
-    g: Any = chosen.problem.geometry
-    dw, db = (empty(shape, x.dtype, x) for shape in (g.weight_shape, (g.K,)))
-    perform(chosen, both, (x, dy), (dw, db))
-    return given_back(dw), given_back(db)
-
-
-def _weight_grad(
-    x: Any, dy: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any, groups: int,
-    algorithm: str,
-) -> tuple[Array, Array, Plan]:  # fmt: skip
-    """A weight gradient's arrays in canonical form, and its plan."""
-    x = images(x, "conv2d")
-    dy = floats(dy, "dy", (x.ndim,), like=x)
-    shape = shape_of(weight_shape, "weight_shape", (4,))
-    g = conv2d_geometry(_batched(x.shape), shape, stride, padding, dilation, groups)
-    _check_dy(dy, g, x.ndim == 4)
-    return x, dy, plan("conv2d_weight_grad", g, type_name(x), algorithm, x.device)
-
-
-def _check_dy(dy: Array, g: Conv2dGeometry, batched: bool) -> None:
+def expect_dy(dy: Array, g: Conv2dGeometry, batched: bool) -> None:
+    """Raise ValueError unless dy has the shape of the convolution's output."""
     expected = g.output_shape if batched else g.output_shape[1:]
     expect_shape(dy, "dy", expected, "the output's shape of this convolution")
-
-
-def conv2d_bias_grad(dy: Any, per_pixel: bool = False) -> Array:
-    """Gradient with respect to the bias: db_k = sum(dY_k) (SEEDS.md S2), added up in float64.
-
-    Parameters
-    ----------
-    dy : array_like, (N, K, P, Q) or (K, P, Q), float32 or float64
-    per_pixel : bool
-        For a bias of shape (K, P, Q): sum over images only.
-
-    Returns
-    -------
-    ndarray, (K,), or (K, P, Q) if per_pixel
-
-    Raises
-    ------
-    TypeError, ValueError
-        Wrong type or number of dimensions.
-    """
-    results = repeated("conv2d_bias_grad", (per_pixel,), dy)
-    if results is not None:
-        return results[0]
-    dy = floats(dy, "dy", (4, 3))
-    if dy.ndim == 3:
-        dy = dy.reshape(1, *dy.shape)
-    db = empty(dy.shape[1:] if per_pixel else dy.shape[1:2], dy.dtype, dy)
-    chosen = plan("conv2d_bias_grad", Extent(dy.shape), type_name(dy), device=dy.device)
-    perform(chosen, (per_pixel,), (dy,), (db,))
-    return given_back(db)

@@ -6,8 +6,7 @@ from tests.kernels.shorter_vectors import UNITS, needs_longer_vectors, run_on
 
 PROGRAM = """
 import numpy as np
-from fastcnn.functional import conv as fast, pool as fast_pool
-from fastcnn import reference
+from fastcnn import functional as fast, reference
 from fastcnn.kernels.cpu.units import vector_unit
 from fastcnn.kernels.selection import IMPLEMENTATIONS
 
@@ -55,9 +54,7 @@ for window in ((2, 2), (3, 2)):
     y, mask = reference.max_pool2d(x, *window, return_mask=True)
     want = np.stack([y, mask])
     names = [i.name for i in IMPLEMENTATIONS["max_pool2d"]]
-    call = lambda name: np.stack(
-        fast_pool.max_pool2d(x, *window, return_mask=True, algorithm=name)
-    )
+    call = lambda name: np.stack(fast.max_pool2d(x, *window, return_mask=True, algorithm=name))
     check("max_pool2d", names, call, want, 0)
 listed = ("conv2d", "conv2d_weight_grad", "max_pool2d")
 missing = {i.name for operation in listed for i in IMPLEMENTATIONS[operation]} - served
