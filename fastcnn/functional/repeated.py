@@ -23,7 +23,7 @@ import numpy as np
 
 from fastcnn.arguments import is_plain
 from fastcnn.arrays import Array
-from fastcnn.kernels.plans import Plan, in_force, is_recording, recipe_of
+from fastcnn.kernels.plans import Plan, in_force, is_recording, plan, recipe_of
 from fastcnn.memory import RESULTS
 
 # Calls before a recipe is made: compiling what a new operation needs takes 0.1 s.
@@ -158,7 +158,10 @@ def _count(
     options: dict[str, Any],
     answers: bool,
 ) -> None:
-    """Count a call, and make the recipe of those like it when there were enough."""
+    """Count a call, and make the recipe of those like it when there were enough.
+
+    Again after twice as many: a NaN can have kept a transform from one.
+    """
     operation, g = chosen.problem.operation, chosen.problem.geometry
     if sum(a.nbytes for a in (*inputs, *outputs) if a is not None) > _MOST_BYTES:
         return
@@ -171,12 +174,15 @@ def _count(
     before, count = _counts.get(form, (chosen, 0))
     count = count + 1 if before is chosen else 1
     _counts[form] = chosen, count
-    stale = any(k.form == form and k.recipe.stale for k in _known.get(key, ()))
-    if count == _WARM_UP or (stale and not count % _WARM_UP):
+    stale = any(k.recipe.stale for k in _known.get(key, ()) if k.form == form)
+    mark = in_force()
+    if mark is None or plan(operation, g, chosen.problem.dtype, chosen.algorithm) is not chosen:
+        return  # within `only`, or plans were forgotten meanwhile
+    if (count >= _WARM_UP and not count & (count - 1)) or (stale and not count % _WARM_UP):
         run, transforms = partial(chosen.run, g, **options), chosen.implementation.transforms
         recipe = recipe_of(run, list(inputs), list(outputs), transforms)
         if recipe is not None:
             results = tuple((_maker(a), a.shape, np.dtype(a.dtype.type)) for a in outputs)
             others = [k for k in _known.get(key, ()) if k.form != form]
-            made = _Known(form, in_force(), results, recipe.run, answers, transforms, recipe)
+            made = _Known(form, mark, results, recipe.run, answers, transforms, recipe)
             _known[key] = [made, *others]

@@ -1,5 +1,6 @@
 """Calls repeated by recipe: the same bits, the same errors, the same conditions as the first."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from marshal import loads
@@ -10,6 +11,7 @@ import pytest
 import fastcnn
 from fastcnn import functional, precision
 from fastcnn.functional import repeated
+from fastcnn.geometry import Extent
 from fastcnn.kernels import plans, selection
 from fastcnn.kernels.cpu.jit import config, kernel
 from fastcnn.kernels.cpu.recipe import recipe_of
@@ -93,6 +95,20 @@ def bits(result):
 
 def all_known():
     return [known for several in repeated._known.values() for known in several]
+
+
+def listen(monkeypatch):
+    """What the one recipe's runs return from now on."""
+    (known,) = all_known()
+    told = []
+
+    def run(*things):
+        told.append(known.run(*things))
+        return told[-1]
+
+    spied = {key: [known._replace(run=run)] for key in repeated._known}
+    monkeypatch.setattr(repeated, "_known", spied)
+    return told
 
 
 def known_operations():
@@ -286,6 +302,39 @@ def test_precision_and_implementations_count(monkeypatch):
     assert bits(functional.conv2d(x, w, b)) == bits(y)
 
 
+def test_what_is_prescribed_has_no_recipe():
+    """Recipes made within `only` would serve within another."""
+    x, w, b = conv_arguments()
+    chosen = selection.choose(selection.Problem("relu", Extent(x.shape), "float32"))
+    with plans.only("relu", chosen):
+        for _ in range(ENOUGH):
+            functional.relu(x)
+            functional.conv2d(x, w, b)
+    assert not repeated._known
+
+
+def test_arrays_that_were_pickled(monkeypatch):
+    """The objects of their types are not NumPy's own."""
+    x, w, b = conv_arguments()
+    sent = pickle.loads(pickle.dumps(x))
+    assert sent.dtype is not x.dtype
+    for _ in range(ENOUGH):
+        y = functional.conv2d(sent, w, b)
+    told = listen(monkeypatch)
+    assert bits(functional.conv2d(x, w, b)) == bits(y)
+    assert told == [0]
+
+
+def test_a_second_chance_of_a_recipe():
+    """The eighth call met a NaN, so that another algorithm launched its kernels."""
+    call, first = shared_call("winograd", np.random.default_rng(9))
+    for number in range(1, 17):
+        kept, first[0, 0, 0, 0] = first[0, 0, 0, 0], np.nan if number == 8 else 1
+        call()
+        assert bool(repeated._known) == (number == 16)
+        first[0, 0, 0, 0] = kept
+
+
 def test_launches_are_recorded():
     x, w, b, y = repeat_conv()
     with recording() as tape:
@@ -364,7 +413,13 @@ SHARED = {
     "winograd, weight grad": ("conv2d_weight_grad", "n1c32h26k64r3"),
     "winograd of phases": ("conv2d", "n1c32h26k32r3d2p2"),
     "winograd, a block a task": ("conv2d", "n8c16h30k16r3p1"),
+    "winograd_strided": ("conv2d", "n1c32h28k32r3st2p1"),
+    "winograd_strided, input grad": ("conv2d_input_grad", "n1c32h28k32r3st2p1"),
     "fourier": ("conv2d", "n1c24h24k24r7p3"),
+    "fourier, input grad": ("conv2d_input_grad", "n1c24h24k24r7p3"),
+    "fourier, weight grad": ("conv2d_weight_grad", "n1c24h24k24r7p3"),
+    "winograd, both gradients": ("conv2d_parameter_grads", "n1c32h26k64r3"),
+    "small_channel, both gradients": ("conv2d_parameter_grads", "n4c1h28k16r5"),
     "implicit_gemm": ("conv2d", "n8c24h20k30r3st3"),
     "small_channel": ("conv2d_weight_grad", "n4c1h28k16r5"),
     "depthwise": ("conv2d", "n2c64h20k64r3p1g64"),
@@ -381,6 +436,7 @@ def shared_call(name, rng):
         "conv2d": (x, w, numbers(rng, g.K)),
         "conv2d_input_grad": (dy, w, g.input_shape),
         "conv2d_weight_grad": (x, dy, g.weight_shape),
+        "conv2d_parameter_grads": (x, dy, g.weight_shape),
     }[operation]
     call = partial(getattr(functional, operation), *arguments, algorithm=algorithm)
     return partial(call, **problem.options), arguments[0]
@@ -406,7 +462,7 @@ def test_launches_that_threads_share(name, own_threads):
             expected.append(bits(call()))
         assert [bits(call()) for call in calls] == expected
         (known,) = all_known()
-        assert known.recipe.threads == threads
+        assert known.recipe.threads == min(threads, config.NUMBA_NUM_THREADS)
 
 
 def test_another_number_of_threads_has_another_recipe(own_threads):
@@ -431,12 +487,12 @@ def test_numbers_that_a_transform_cannot_take(name, number, monkeypatch):
     plain = bits(call())
     for _ in range(ENOUGH):
         call()
-    assert repeated._known
     kept = first[0, 0, 3, 3]
     first[0, 0, 3, 3] = number
-    remarks = []
+    told, remarks = listen(monkeypatch), []
     monkeypatch.setattr(plans, "trace", remarks.append)
     result = bits(call())
+    assert told[0] > 0
     assert remarks
     repeated._known.clear()
     assert bits(call()) == result

@@ -50,7 +50,7 @@ class Recipe:
         recipe makes none; and with another number of threads than it was made for. Raises
         MemoryError if a chunk could not allocate its scratch memory.
     threads : int
-        How many threads its launches were cut for; 0 if that makes no difference.
+        How many threads share its launches; 0 if none is worth sharing.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Recipe:
         scratch: int,
         answer: _Answer,
         kept: list[Any],
+        sharers: int,
     ) -> None:
         room = (scratch + LINE_BYTES) // WORD if scratch else 0
         forms = [form_of(a) for a in arrays]
@@ -72,14 +73,14 @@ class Recipe:
         self._perform = partial(compiled(), self._layout.ctypes.data)
         self._others = (0,) * (MOST_ARRAYS - len(arrays))
         self.scratch = scratch
-        self.threads = threads.get_num_threads() if any(row[-1] for row in rows) else 0
+        self.threads = sharers if any(row[-1] for row in rows) else 0
         small = not self.threads and scratch <= _FROM_HEAP
         self.run = self._run_small() if small else self._run
 
     @property
     def stale(self) -> bool:
         """Whether it was made for another number of threads."""
-        return self.threads not in (0, threads.get_num_threads())
+        return self.threads not in (0, _sharers())
 
     def _run_small(self) -> Callable[..., float | None]:
         """`run` for a call that one thread does in a few microseconds."""
@@ -101,10 +102,14 @@ class Recipe:
 
     def run_in(self, room: int, *things: int) -> float:
         """As `run`, in scratch memory at this address, which must begin with a line."""
-        sharing = threads.sharers(2, threads.WORTH_SHARING) if self.threads else 1
-        if sharing < 2:
+        if self.threads < 2:
             return self._perform(room, *things, *self._others, 0, 1)
-        return threads.share(sharing, self._perform, room, *things, *self._others)
+        return threads.share(self.threads, self._perform, room, *things, *self._others)
+
+
+def _sharers() -> int:
+    """How many threads share a launch that is worth it."""
+    return threads.sharers(2, threads.WORTH_SHARING)
 
 
 def _root(array: np.ndarray) -> tuple[np.ndarray, int]:
@@ -174,10 +179,11 @@ def recipe_of(
     arrays = [*inputs, *outputs]
     if config.DISABLE_JIT or len(arrays) > MOST_ARRAYS:
         return None
+    sharers = _sharers()
     takes: list[tuple[list[threads.Launch], list[Any]]] = []
     answers: list[Any] = []
     for other in (False, True):
-        own: list[Any] = [a if a is None else _others(a) if other else a.copy() for a in arrays]
+        own: list[Any] = [a if a is None else _others(a) if other else _copy(a) for a in arrays]
         launches: list[threads.Launch] = []
         token = threads.tape.set(launches)
         try:
@@ -185,8 +191,8 @@ def recipe_of(
         finally:
             threads.tape.reset(token)
         takes.append((launches, own))
-    made = _compare(*takes[0], *takes[1], tells or answers[1] is not None)
-    if made is None:
+    made = _compare(*takes[0], *takes[1], tells or answers[1] is not None, sharers)
+    if made is None or made.stale:
         return None
     own = takes[1][1]
     expected = own[len(inputs) :]
@@ -201,10 +207,15 @@ def recipe_of(
     return made if same else None
 
 
+def _copy(array: np.ndarray) -> np.ndarray:
+    """A copy with NumPy's own object for its type: those of unpickled arrays are others."""
+    return np.array(array, np.dtype(array.dtype.type))
+
+
 def _others(array: np.ndarray) -> np.ndarray:
     """Other numbers in place of an array's; codes and labels stay, which not every number is."""
     if array.dtype.kind != "f":
-        return array.copy()
+        return _copy(array)
     return np.random.default_rng(0).standard_normal(array.shape, array.dtype)
 
 
@@ -214,6 +225,7 @@ def _compare(
     others: list[threads.Launch],
     other: list[Any],
     answers: bool,
+    sharers: int,
 ) -> Recipe | None:
     """The recipe of what was launched twice, on `own` and on `other`."""
     rows, holes, kept, answer = [], [], [], _NO_ANSWER
@@ -248,7 +260,7 @@ def _compare(
                     return None
                 if place is None:
                     place = MOST_ARRAYS, scratch.place(a)
-                    if place[1] != other_scratch.place(b):
+                    if place[1] != other_scratch.place(b) or a.ctypes.data < _root(a)[1]:
                         return None
                     told = ANSWERS.get(a.dtype.name, 0), place[1], a.size
                 holes.append((len(words) + 4, *place))
@@ -259,4 +271,4 @@ def _compare(
             answer = told
     if not launches or scratch.size > _MOST_SCRATCH or answers != (answer[0] > 0):
         return None
-    return Recipe(own, rows, holes, words, scratch.size, answer, kept)
+    return Recipe(own, rows, holes, words, scratch.size, answer, kept, sharers)

@@ -113,7 +113,7 @@ def _perform(layout, room, a, b, c, d, shell, threads):
     All are addresses: of the layout, of scratch memory or 0 for memory of its own, and of Python's
     objects, 0 for those that the call does not have. NaN, and nothing is done, if an array is of
     another form. With the address of a shell what is worth sharing is shared among so many
-    threads. What no kernel does, raising, costs nothing here, where it is all there is to say.
+    threads. Kernels never raise; this is none, and lack of memory is all that it has to tell.
     """
     rows, holes, words, scratch = (
         _load(layout), _load(layout + WORD), _load(layout + 2 * WORD), _load(layout + 3 * WORD)

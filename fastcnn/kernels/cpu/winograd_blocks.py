@@ -179,7 +179,7 @@ def _product_chunk(
     task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, zero, least,
     finite, image, g, h,
 ):  # fmt: skip
-    """Some panels of one group and one block; finite[task] is finite if all results are.
+    """Some panels of one group and one block; finite[task] is not finite if a result is not.
 
     No result is below `least`; `zero` is 0 in the type of the arrays.
     """

@@ -2,7 +2,8 @@
 
 A transform spreads the rounding error of one huge number over its tile, as it does one NaN or
 infinity: results beside it that do not depend on it would drown. The transforms find the largest
-number in their own pass, lane by lane, and a call that meets a larger one is left to implicit GEMM.
+number in their own pass, lane by lane, and a call that meets a larger one is left to an algorithm
+that multiplies the numbers themselves.
 """
 
 import numpy as np
