@@ -209,7 +209,7 @@ def recipe_of(
 
 def _copy(array: np.ndarray) -> np.ndarray:
     """A copy with NumPy's own object for its type: those of unpickled arrays are others."""
-    return np.array(array, np.dtype(array.dtype.type))
+    return array.astype(np.dtype(array.dtype.type))
 
 
 def _others(array: np.ndarray) -> np.ndarray:
