@@ -70,6 +70,25 @@ def test_non_finite_values_land_where_direct_convolution_puts_them(
             assert agree(result, skipping).all()
 
 
+SINGLE = [
+    ConvCase(None, 6, 15, 14, 6, 3, 3, stride, 2, dilation, groups)
+    for stride, dilation, groups in ((1, 1, 1), (1, 2, 1), (2, 1, 1), (3, 1, 1), (1, 1, 6))
+]
+
+
+@every_algorithm
+@pytest.mark.parametrize("case", SINGLE)
+def test_one_image_without_a_batch(operation, algorithm, case):
+    if plan_for(case, operation, algorithm, np.float32) is None:
+        pytest.skip(NOT_SERVED)
+    rng = np.random.default_rng(0)
+    x, w, dy = (small_integers(rng, shape, np.float32) for shape in case.shapes)
+    result = convolve(functional, operation, case, x, w, dy, algorithm=algorithm)
+    expected = convolve(reference, operation, case, x, w, dy)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-3)
+
+
 LARGE = ConvCase(2, 35, 20, 19, 10, 3, 3, 1, 1, 1, 1)
 
 

@@ -111,11 +111,13 @@ def _sizes(
 
 def split(g: Conv2dGeometry, x: np.ndarray, phases: np.ndarray, padded: bool) -> None:
     """Write the phases of x, which is padded as g's input, or of y, which is not."""
-    sizes = _sizes(x.shape[1:], phases.shape[2:], g, padded)
-    launch(_split_chunk, prod(x.shape[:2]), phases.nbytes, x.reshape(-1), phases.reshape(-1), sizes)
+    sizes = _sizes(x.shape[-3:], phases.shape[2:], g, padded)  # one image has no batch
+    launch(
+        _split_chunk, prod(x.shape[:-2]), phases.nbytes, x.reshape(-1), phases.reshape(-1), sizes
+    )
 
 
 def join(g: Conv2dGeometry, phases: np.ndarray, x: np.ndarray, padded: bool) -> None:
     """Write x, g's input, whose padding is left out, or y, from its phases."""
-    sizes = _sizes(x.shape[1:], phases.shape[2:], g, padded)
-    launch(_join_chunk, prod(x.shape[:2]), x.nbytes, phases.reshape(-1), x.reshape(-1), sizes)
+    sizes = _sizes(x.shape[-3:], phases.shape[2:], g, padded)
+    launch(_join_chunk, prod(x.shape[:-2]), x.nbytes, phases.reshape(-1), x.reshape(-1), sizes)
