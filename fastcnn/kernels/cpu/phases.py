@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
-from math import prod
 
 import numpy as np
 
@@ -101,23 +100,23 @@ def _join_chunk(task, phases, x, s):
 
 
 @lru_cache(maxsize=256)
-def _sizes(
-    plane: tuple[int, int, int], near: tuple[int, int], g: Conv2dGeometry, padded: bool
-) -> np.ndarray:
-    (dh, dw), (top, _, left, _) = g.dilation, g.padding
+def _sizes(g: Conv2dGeometry, padded: bool) -> tuple[int, np.ndarray]:
+    """How many planes g's input has, or its output, which is not padded; and a plane's numbers."""
+    (dh, dw), (top, _, left, _), near = g.dilation, g.padding, of_phases(g)
+    (N, *plane), (_, _, *rest) = (
+        (g.input_shape, near.input_shape) if padded else (g.output_shape, near.output_shape)
+    )
     before = (top % dh, left % dw) if padded else (0, 0)
-    return np.array((*plane, dh, dw, *before, *near))
+    return N * plane[0], np.array((*plane, dh, dw, *before, *rest))
 
 
 def split(g: Conv2dGeometry, x: np.ndarray, phases: np.ndarray, padded: bool) -> None:
     """Write the phases of x, which is padded as g's input, or of y, which is not."""
-    sizes = _sizes(x.shape[-3:], phases.shape[2:], g, padded)  # one image has no batch
-    launch(
-        _split_chunk, prod(x.shape[:-2]), phases.nbytes, x.reshape(-1), phases.reshape(-1), sizes
-    )
+    planes, sizes = _sizes(g, padded)
+    launch(_split_chunk, planes, phases.nbytes, x.reshape(-1), phases.reshape(-1), sizes)
 
 
 def join(g: Conv2dGeometry, phases: np.ndarray, x: np.ndarray, padded: bool) -> None:
     """Write x, g's input, whose padding is left out, or y, from its phases."""
-    sizes = _sizes(x.shape[-3:], phases.shape[2:], g, padded)
-    launch(_join_chunk, prod(x.shape[:-2]), x.nbytes, phases.reshape(-1), x.reshape(-1), sizes)
+    planes, sizes = _sizes(g, padded)
+    launch(_join_chunk, planes, x.nbytes, phases.reshape(-1), x.reshape(-1), sizes)
