@@ -175,14 +175,15 @@ def _count(
     count = count + 1 if before is chosen else 1
     _counts[form] = chosen, count
     stale = any(k.recipe.stale for k in _known.get(key, ()) if k.form == form)
+    if not ((count >= _WARM_UP and not count & (count - 1)) or (stale and not count % _WARM_UP)):
+        return
     mark = in_force()
     if mark is None or plan(operation, g, chosen.problem.dtype, chosen.algorithm) is not chosen:
         return  # within `only`, or plans were forgotten meanwhile
-    if (count >= _WARM_UP and not count & (count - 1)) or (stale and not count % _WARM_UP):
-        run, transforms = partial(chosen.run, g, **options), chosen.implementation.transforms
-        recipe = recipe_of(run, list(inputs), list(outputs), transforms)
-        if recipe is not None:
-            results = tuple((_maker(a), a.shape, np.dtype(a.dtype.type)) for a in outputs)
-            others = [k for k in _known.get(key, ()) if k.form != form]
-            made = _Known(form, mark, results, recipe.run, answers, transforms, recipe)
-            _known[key] = [made, *others]
+    run, transforms = partial(chosen.run, g, **options), chosen.implementation.transforms
+    recipe = recipe_of(run, list(inputs), list(outputs), transforms)
+    if recipe is not None:
+        results = tuple((_maker(a), a.shape, np.dtype(a.dtype.type)) for a in outputs)
+        others = [k for k in _known.get(key, ()) if k.form != form]
+        made = _Known(form, mark, results, recipe.run, answers, transforms, recipe)
+        _known[key] = [made, *others]
