@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 import fastcnn
+from fastcnn.kernels.implementation import Problem
 from fastcnn.kernels.precision import current
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem, choose
+from fastcnn.kernels.selection import IMPLEMENTATIONS, choose
 from fastcnn.tuning import measure
 from fastcnn.verification.kinds import ConvProblem, PoolProblem
 from fastcnn.verification.problems import suite, suites

@@ -15,7 +15,8 @@ from fastcnn import functional
 from fastcnn.files.replacing import replacing
 from fastcnn.geometry import Conv2dGeometry, Pool2dGeometry
 from fastcnn.kernels import plans
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation, Problem, choose, trace
+from fastcnn.kernels.implementation import Implementation, Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS, choose, trace
 
 # Rounds in which all candidates take turns, and the seconds that one's turn lasts at the least (or
 # one call): the least time of five turns repeats within a few percent on a busy machine.

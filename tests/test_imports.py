@@ -33,8 +33,15 @@ RULES = {
     ),
     "kernels": (),
     "kernels.packed": ("kernels.plans",),
-    "kernels.plans": ("geometry", "kernels.precision", "kernels.selection"),
-    "kernels.selection": ("geometry",),
+    "kernels.plans": (
+        "geometry",
+        "kernels.implementation",
+        "kernels.precision",
+        "kernels.selection",
+    ),
+    "kernels.selection": ("kernels.implementation", "kernels.portable"),
+    "kernels.portable": ("geometry", "kernels.implementation"),
+    "kernels.implementation": ("geometry",),
     "kernels.precision": (),
     "kernels.cpu": ("geometry", "memory"),
     "kernels.cuda": ("geometry",),
@@ -45,7 +52,14 @@ RULES = {
     "datasets": ("files",),
     "files": (),
     "recipes": ("datasets", "networks", "training"),
-    "tuning": ("files", "functional", "geometry", "kernels.plans", "kernels.selection"),
+    "tuning": (
+        "files",
+        "functional",
+        "geometry",
+        "kernels.implementation",
+        "kernels.plans",
+        "kernels.selection",
+    ),
     "verification": ANYTHING,
     "benchmark": ANYTHING,
     "interop": ("functional", "layers", "networks", "training"),
@@ -239,7 +253,7 @@ def test_names_are_imported_by_string_in_few_places():
                 called = ast.unparse(node.func).split(".")[-1]
                 if called in ("import_module", "__import__", "exec", "eval"):
                     found.add(module_name(path))
-    assert found == {"", "kernels.plans", "kernels.selection"}
+    assert found == {"", "kernels.implementation", "kernels.plans", "kernels.portable"}
 
 
 def run(program):

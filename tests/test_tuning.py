@@ -9,8 +9,9 @@ import fastcnn
 from fastcnn import functional, tuning
 from fastcnn.geometry import conv2d_geometry
 from fastcnn.kernels import plans
+from fastcnn.kernels.implementation import Problem
 from fastcnn.kernels.plans import plan
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 
 X, W = np.ones((2, 3, 9, 8), np.float32), np.ones((4, 3, 3, 3), np.float32)
 GEOMETRY = conv2d_geometry(X.shape, W.shape)

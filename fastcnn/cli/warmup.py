@@ -19,7 +19,8 @@ from fastcnn.cli.facts import cache_folder
 from fastcnn.cli.options import DTYPES, names
 from fastcnn.cli.progress import Progress
 from fastcnn.kernels import plans
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation
+from fastcnn.kernels.implementation import Implementation
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.verification.cases import run as call
 from fastcnn.verification.kinds import Problem
 from fastcnn.verification.operations import OPERATIONS, Source

@@ -12,7 +12,8 @@ from typing import Any
 
 from fastcnn.geometry import Conv2dGeometry, Extent
 from fastcnn.kernels import precision
-from fastcnn.kernels.selection import Geometry, Implementation, Problem, choose, trace
+from fastcnn.kernels.implementation import Geometry, Implementation, Problem
+from fastcnn.kernels.selection import choose, trace
 
 # A network has tens of geometries; the bound only stops a sweep over shapes from growing for ever.
 _KEPT = 1024

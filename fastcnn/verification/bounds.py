@@ -158,7 +158,7 @@ def limit(
     """The largest relative error allowed; 0 where the result must be equal.
 
     `transforms` and `rounding` are what the implementation says of itself
-    (selection.Implementation).
+    (kernels.implementation).
     """
     if transforms:
         return TRANSFORMED * float(np.finfo(dtype).eps)

@@ -26,7 +26,7 @@ import numpy as np
 import fastcnn
 from fastcnn import functional, reference
 from fastcnn.kernels import plans
-from fastcnn.kernels.selection import Implementation
+from fastcnn.kernels.implementation import Implementation
 from fastcnn.verification.bounds import limit
 from fastcnn.verification.kinds import Problem
 from fastcnn.verification.operations import Call, Operation, Source

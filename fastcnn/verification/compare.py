@@ -12,7 +12,8 @@ import numpy as np
 import fastcnn
 from fastcnn.arguments import one_of, whole
 from fastcnn.kernels import plans
-from fastcnn.kernels.selection import IMPLEMENTATIONS, ON_CUDA, Implementation
+from fastcnn.kernels.implementation import Implementation
+from fastcnn.kernels.selection import IMPLEMENTATIONS, ON_CUDA
 from fastcnn.verification import problems as named
 from fastcnn.verification.cases import Array, Case
 from fastcnn.verification.operations import DATA, OPERATIONS, Operation

@@ -17,7 +17,8 @@ from fastcnn.benchmark.processes import LocalWorker
 from fastcnn.benchmark.runner import Run
 from fastcnn.benchmark.settings import Settings
 from fastcnn.kernels import plans
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation
+from fastcnn.kernels.implementation import Implementation
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.verification.problems import find
 
 LIMITS = {"fma_gflops": 100.0, "copy_gbs": 10.0, "clock_ghz": 3.0}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastcnn import cli, reference
-from fastcnn.kernels.selection import Implementation
+from fastcnn.kernels.implementation import Implementation
 
 FIELDS = {"operation", "implementation", "dtype", "cases", "worst", "bound", "pass"}
 

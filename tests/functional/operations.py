@@ -11,8 +11,9 @@ import pytest
 
 from fastcnn.geometry import Conv2dGeometry, Pool2dGeometry, conv2d_geometry, pool2d_geometry
 from fastcnn.kernels import precision
+from fastcnn.kernels.implementation import Problem
 from fastcnn.kernels.plans import Plan, plan
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from tests.geometries import ConvCase, PoolCase
 
 CONVOLUTIONS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")

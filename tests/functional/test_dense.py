@@ -12,8 +12,9 @@ from fastcnn.kernels.cpu.dense import COLUMNS, DEPTH, ROWS, TERMS
 from fastcnn.kernels.cpu.dense_dots import IMAGES
 from fastcnn.kernels.cpu.dense_sums import DEPTH as CHUNK
 from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.implementation import Problem
 from fastcnn.kernels.plans import plan
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from tests.functional.accuracy import DTYPES, tolerance
 from tests.functional.operations import Guarded, guarded, implementations
 from tests.geometries import seeds, small_integers

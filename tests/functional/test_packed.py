@@ -11,7 +11,8 @@ from fastcnn import functional, reference
 from fastcnn.functional.conv import conv2d_with_relu
 from fastcnn.geometry import conv2d_geometry
 from fastcnn.kernels import packed as module
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem
+from fastcnn.kernels.implementation import Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.layers import Conv2D
 from tests.geometries import small_integers
 

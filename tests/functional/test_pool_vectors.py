@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from fastcnn import reference
 from fastcnn.kernels import plans
 from fastcnn.kernels.cpu import pool_planes
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem, choose
+from fastcnn.kernels.implementation import Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS, choose
 from tests.functional.operations import POOLINGS, Guarded, geometry_of, guarded
 from tests.geometries import PoolCase, pooling_data, seeds
 

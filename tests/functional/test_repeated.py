@@ -17,6 +17,7 @@ from fastcnn.kernels.cpu.jit import config, kernel
 from fastcnn.kernels.cpu.recipe import recipe_of
 from fastcnn.kernels.cpu.replay import recording
 from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.implementation import Problem
 from fastcnn.verification.problems import parse
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
@@ -305,7 +306,7 @@ def test_precision_and_implementations_count(monkeypatch):
 def test_what_is_prescribed_has_no_recipe():
     """Recipes made within `only` would serve within another."""
     x, w, b = conv_arguments()
-    chosen = selection.choose(selection.Problem("relu", Extent(x.shape), "float32"))
+    chosen = selection.choose(Problem("relu", Extent(x.shape), "float32"))
     with plans.only("relu", chosen):
         for _ in range(ENOUGH):
             functional.relu(x)

@@ -9,8 +9,9 @@ from fastcnn import functional, reference
 from fastcnn.geometry import Extent
 from fastcnn.kernels.cpu import depthwise_across, plane_sums, sums
 from fastcnn.kernels.cpu.units import vector_unit
+from fastcnn.kernels.implementation import Problem
 from fastcnn.kernels.plans import plan
-from fastcnn.kernels.selection import Problem, choose
+from fastcnn.kernels.selection import choose
 from tests.functional.operations import CONVOLUTIONS, FLOATS, convolve, geometry_of
 from tests.functional.test_conv import assert_exact
 from tests.geometries import ConvCase, seeds, small_integers, window_starts

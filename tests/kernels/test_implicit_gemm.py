@@ -10,7 +10,8 @@ from fastcnn.kernels.cpu.microkernel import RUN
 from fastcnn.kernels.cpu.pixel_tiles import cut
 from fastcnn.kernels.cpu.planes import NOWHERE, PICKED, locate
 from fastcnn.kernels.cpu.units import vector_unit
-from fastcnn.kernels.selection import Problem, choose
+from fastcnn.kernels.implementation import Problem
+from fastcnn.kernels.selection import choose
 from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded
 from tests.geometries import ConvCase, small_integers
 

@@ -7,9 +7,10 @@ import pytest
 import fastcnn
 from fastcnn.geometry import conv2d_geometry, pool2d_geometry
 from fastcnn.kernels import plans
+from fastcnn.kernels.implementation import Problem
 from fastcnn.kernels.plans import plan
 from fastcnn.kernels.precision import PRECISIONS, current
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Problem
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from tests.functional.operations import CONVOLUTIONS
 
 GEOMETRY = conv2d_geometry((2, 3, 9, 8), (4, 3, 3, 3))

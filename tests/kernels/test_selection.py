@@ -15,8 +15,9 @@ import fastcnn
 from fastcnn import functional, reference
 from fastcnn.geometry import conv2d_geometry
 from fastcnn.kernels import plans, selection
+from fastcnn.kernels.implementation import Implementation, Problem
 from fastcnn.kernels.precision import PRECISIONS
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation, Problem, choose
+from fastcnn.kernels.selection import IMPLEMENTATIONS, choose
 from tests.functional.operations import CONVOLUTIONS, POOLINGS, geometry_of
 from tests.geometries import conv_cases, pool_cases
 

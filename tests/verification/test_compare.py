@@ -10,7 +10,8 @@ import pytest
 
 import fastcnn
 from fastcnn import functional, reference
-from fastcnn.kernels.selection import IMPLEMENTATIONS, Implementation
+from fastcnn.kernels.implementation import Implementation
+from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.verification import compare
 from fastcnn.verification.bounds import BOUNDS, limit
 from fastcnn.verification.cases import Truth

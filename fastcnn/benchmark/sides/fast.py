@@ -17,8 +17,9 @@ from fastcnn.benchmark.sides.prepared import (
     with_namespace,
     with_network,
 )
+from fastcnn.kernels.implementation import Implementation, Problem
 from fastcnn.kernels.plans import only
-from fastcnn.kernels.selection import Implementation, Problem, choose, listed
+from fastcnn.kernels.selection import choose, listed
 
 
 def selection_problem(case: Case) -> Problem:

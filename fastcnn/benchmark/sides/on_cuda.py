@@ -17,7 +17,7 @@ from fastcnn.benchmark.sides.fast import implementation_of, pinned, variants_of
 from fastcnn.benchmark.sides.prepared import Prepared, back_to_back
 from fastcnn.functional.devices import assign
 from fastcnn.kernels.cuda import rates, target, timing
-from fastcnn.kernels.selection import Problem
+from fastcnn.kernels.implementation import Problem
 
 
 def _problem(case: Case, precision: str) -> Problem:
