@@ -73,13 +73,15 @@ def _machine(content: dict[str, Any]) -> str:
         peaks = [e["fma_gflops"] for e in mine if e["fma_gflops"] is not None]
         copies = [e["copy_gbs"] for e in mine]
         clock = limits["clock_ghz"]
+        trips = [e["trip_ns"] for e in mine if e.get("trip_ns") is not None]
         rows.append([
             _threads(threads),
             f"{limits['fma_gflops']:.0f} ({min(peaks):.0f} to {max(peaks):.0f})" if peaks else "",
             f"{limits['copy_gbs']:.1f} ({min(copies):.1f} to {max(copies):.1f})",
             "" if clock is None else f"{clock:.2f}",
+            f"{min(trips):.0f} to {max(trips):.0f}" if trips else "",
         ])  # fmt: skip
-    head = ["limits", "FMA, GFLOP/s", "copy, GB/s", "clock, GHz"]
+    head = ["limits", "FMA, GFLOP/s", "copy, GB/s", "clock, GHz", "core to core and back, ns"]
     note = '<p class="dim">Median of the run, and the range over it.</p>'
     return page.facts(pairs) + "<h3>What it can do</h3>" + page.table(head, rows) + note
 

@@ -4,7 +4,7 @@ Schema of the JSON, version 1. `fastcnn bench --json` writes it; a run that was 
 "finished": false and is otherwise the same.
 
     format, version, created, finished, seconds, command, machine, settings
-    limits    [{threads, at, fma_gflops, copy_gbs, clock_ghz}]          measured during the run
+    limits    [{threads, at, fma_gflops, copy_gbs, clock_ghz, trip_ns}] measured during the run
               of a GPU also multiply_add_gflops, tensor_gflops (TF32), half_gflops (bf16);
               fma_gflops is then what the precision asked for allows (sides/on_cuda.py)
     rows      [{layer, problem, operation, label, dtype, flops, bytes, threads, library, side,

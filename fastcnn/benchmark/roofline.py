@@ -1,4 +1,5 @@
-"""The machine's own limits: multiply-adds out of L1, bytes copied through memory, clock.
+"""The machine's own limits: multiply-adds out of L1, bytes copied through memory, clock, and how
+long a cache line is on its way from one core to another.
 
 They are measured with as many threads as the work that they judge, and again and again during a
 run: the clock of a shared machine wanders.
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn.benchmark.machine import last_cache_bytes
-from fastcnn.kernels.cpu.jit import exact, kernel
+from fastcnn.kernels.cpu.atomics import APART, look, swap
+from fastcnn.kernels.cpu.jit import config, exact, kernel
 from fastcnn.kernels.cpu.peak_tile import peak_tile
-from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch, sharers
 from fastcnn.kernels.cpu.units import vector_unit
 
 # 256 steps of k: A and B of the tile take 47 KB on AVX-512, which is within the 48 KB L1 of the
@@ -43,6 +45,10 @@ class Limits:
         10^9 bytes/s, read and written, of arrays well beyond the last cache.
     clock_ghz : float or None
         Dependent one-cycle operations per nanosecond.
+    trip_ns : float or None
+        Nanoseconds that a cache line takes from one thread's core to another's and back; None for
+        one thread. A virtual machine's cores may be neighbours that share a cache at one moment
+        and not at the next: what threads hand to each other takes so many times as long then.
     """
 
     threads: int
@@ -50,6 +56,7 @@ class Limits:
     fma_gflops: float | None
     copy_gbs: float
     clock_ghz: float | None
+    trip_ns: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,6 +79,15 @@ def _chain(task: Any, rounds: Any, out: Any) -> None:
         x ^= x >> np.uint64(7)
         x ^= x << np.uint64(17)
     out[task] = x
+
+
+@kernel
+def _hand_over(task: Any, trips: Any, words: Any) -> None:
+    """One of two threads that hand a word to each other in turn."""
+    for i in range(trips):
+        while look(words, 0) != 2 * i + task:
+            pass
+        swap(words, 0, 2 * i + task, 2 * i + task + 1)
 
 
 def _best(work: Callable[[], Any]) -> float:
@@ -129,6 +145,22 @@ def clock() -> float | None:
     return 6 * rounds / seconds / 1e9
 
 
+def round_trip(threads: int) -> float | None:
+    """A cache line's way to another core and back, in ns."""
+    # a thread alone would wait for ever
+    if threads < 2 or config.DISABLE_JIT or sharers(2, WORTH_SHARING) < 2:
+        return None
+    trips, words = 2000, np.zeros(APART, np.int64)
+
+    def hand_over() -> None:
+        words[0] = 0
+        launch(_hand_over, 2, WORTH_SHARING, trips, words)
+
+    return _best(hand_over) / trips * 1e9
+
+
 def measure(threads: int, at: float) -> Limits:
     """All limits, with fastcnn's kernels on `threads` threads; takes about a second."""
-    return Limits(threads, at, fma_peak(threads), copy_bandwidth(threads), clock())
+    return Limits(
+        threads, at, fma_peak(threads), copy_bandwidth(threads), clock(), round_trip(threads)
+    )

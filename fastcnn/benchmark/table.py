@@ -107,7 +107,9 @@ def _limits(content: dict[str, Any]) -> Iterator[str]:
         if peak is not None:
             text += f"{peak:.0f} GFLOP/s out of L1, "
         text += f"{found['copy_gbs']:.1f} GB/s copied"
-        yield text if clock is None else f"{text}, {clock:.2f} GHz"
+        text += "" if clock is None else f", {clock:.2f} GHz"
+        trip = found.get("trip_ns")  # runs of earlier versions have none
+        yield text if trip is None else f"{text}, {trip:.0f} ns core to core and back"
 
 
 def _gpu_limits(found: dict[str, Any], content: dict[str, Any]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from fastcnn.kernels.implementation import Implementation
 from fastcnn.kernels.selection import IMPLEMENTATIONS
 from fastcnn.verification.problems import find
 
-LIMITS = {"fma_gflops": 100.0, "copy_gbs": 10.0, "clock_ghz": 3.0}
+LIMITS = {"fma_gflops": 100.0, "copy_gbs": 10.0, "clock_ghz": 3.0, "trip_ns": None}
 
 
 class LocalRunWorker(LocalWorker):

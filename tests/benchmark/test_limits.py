@@ -5,8 +5,9 @@ import pytest
 
 from fastcnn.benchmark import machine, roofline
 from fastcnn.benchmark.rates import attainable
+from fastcnn.kernels.cpu.jit import config
 from fastcnn.kernels.cpu.peak_tile import peak_tile
-from fastcnn.kernels.cpu.threads import launch
+from fastcnn.kernels.cpu.threads import WORTH_SHARING, launch, sharers
 from fastcnn.kernels.cpu.units import vector_unit
 
 LIMITS = {"fma_gflops": 100.0, "copy_gbs": 10.0}
@@ -25,6 +26,14 @@ def test_the_register_tile_multiplies_matrices():
     launch(roofline._tiles, 2, 0, 3, depth, a, b, c)
     expected = 1 + 3 * (a.T @ b).reshape(-1)
     np.testing.assert_array_equal(c, np.stack([expected, expected]))
+
+
+def test_a_line_goes_from_core_to_core_and_back():
+    assert roofline.round_trip(1) is None
+    if config.DISABLE_JIT or sharers(2, WORTH_SHARING) < 2:
+        assert roofline.round_trip(2) is None
+    else:
+        assert 1 < roofline.round_trip(2) < 1e7
 
 
 def test_the_roofline():
