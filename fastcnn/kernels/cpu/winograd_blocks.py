@@ -40,6 +40,12 @@ from fastcnn.memory import SCRATCH
 # Blocks for each thread from which on a task is a whole block: with fewer, threads would wait for
 # the last one.
 OWN_BLOCKS = 3
+# Copies of V of a single block, whose filters two threads share: each makes its own. Where cores
+# share no cache a line takes 170 ns from one to the other, and half of V cost more than all
+# products: 64->32x26x26 403 us, 240 with copies (180 and 172 where cores are neighbours). With more
+# blocks copies lose where cores are neighbours: 256x14x14, 8 images, 4.02 to 4.54 ms, and gain only
+# where they are not (5.66 to 4.90).
+COPIES = 2
 # Channels by which weights are fetched before they are read.
 AHEAD = 8
 
@@ -136,14 +142,16 @@ def _weights_chunk(task, form, first_part, w, u, panels, places, g):
 
 
 @kernel
-def _input_chunk(task, form, first_block, x, v, peaks, image, g):
-    """Some channels of one block; lanes of `peaks` are raised to the largest |number|."""
+def _input_chunk(task, form, first_block, blocks, x, v, v_size, peaks, image, g):
+    """Some channels of one block, of one copy of V; lanes of `peaks` are raised to the largest
+    |number|."""
     channels, lanes, size, tiles, block = g[0], g[2], g[3], g[4], g[5]
     some, v_row, v_step, v_block = g[6], g[7], g[8], g[9]
     pieces, across_filter, of_group = g[10], g[11], g[12]
     plane, W = image[1] * image[2], image[2]
     parts = (channels + some - 1) // some
     number, part = divmod(task, parts)
+    copy, number = divmod(number, blocks)
     start = (first_block + number) * block
     table = np.empty(block * size, np.int64)
     count = min(block, tiles - start)
@@ -154,7 +162,7 @@ def _input_chunk(task, form, first_block, x, v, peaks, image, g):
             of, rest = divmod(c, of_group)
             row = (of * pieces + piece) * of_group + rest
             for group in range(groups):
-                o = number * v_block + row * v_row + group * lanes
+                o = copy * v_size + number * v_block + row * v_row + group * lanes
                 transform_input(
                     form, x, c * plane, W, plane, table, group * size, v, o, v_step, peaks,
                     task * lanes,
@@ -176,10 +184,12 @@ def _multiply(height, tall, wide, depth, u, a0, v, b0, next_b, step, c, c0, accu
 
 @kernel
 def _product_chunk(
-    task, form, products, first_block, blocks, first_part, u, v, panels, bias, y, zero, least,
-    finite, image, g, h,
+    task, form, products, first_block, blocks, first_part, u, v, v_size, panels, bias, y, zero,
+    least, finite, image, g, h,
 ):  # fmt: skip
     """Some panels of one group and one block; finite[task] is not finite if a result is not.
+
+    Copies of V are v_size elements apart, and the tasks are divided among them.
 
     No result is below `least`; `zero` is 0 in the type of the arrays.
     """
@@ -195,6 +205,8 @@ def _product_chunk(
     first, last = part * some_panels, min(panels.shape[0], (part + 1) * some_panels)
     start = (first_block + number) * block
     count = min(block, tiles - start)
+    copies = v.size // v_size
+    copy = task * copies // finite.size * v_size
     c = np.empty(h[9], u.dtype)
     for number_of_product in range(products.shape[0]):
         point, in_weights, sums_point, begun, next_point = (
@@ -204,7 +216,7 @@ def _product_chunk(
         )  # fmt: skip
         for c0 in range(0, channels, depth):
             some = min(depth, channels - c0)
-            in_v = number * v_block + point * v_step + (group * channels + c0) * v_row
+            in_v = copy + number * v_block + point * v_step + (group * channels + c0) * v_row
             # where the next channels' V begins: this point's, or the next product's
             after = in_v + some * v_row
             if c0 + some == channels:
@@ -258,11 +270,13 @@ def _block_chunk(
     room = claim(taken)
     own = v[room * v_block : (room + 1) * v_block]
     for part in range(inputs):
-        _input_chunk(part, form, task, x, own, peaks[task * inputs * lanes :], image, g)
+        _input_chunk(
+            part, form, task, 1, x, own, own.size, peaks[task * inputs * lanes :], image, g
+        )
     for part in range(parts):
         _product_chunk(
-            part, form, products, task, 1, 0, u, own, panels, bias, y, zero, least,
-            finite[task * parts :], image, g, h,
+            part, form, products, task, 1, 0, u, own, own.size, panels, bias, y, zero, least,
+            finite[task * parts : (task + 1) * parts], image, g, h,
         )  # fmt: skip
     give_back(taken, room)
 
@@ -292,16 +306,17 @@ def run(
     zero, least = x.dtype.type(0), x.dtype.type(0 if relu else -np.inf)
     if p.blocks >= OWN_BLOCKS * sharers(p.blocks, p.flops):
         return _by_blocks(p, x, w, packed, bias, zero, least, y)
-    sums, peaks = np.empty(p.span * p.parts, x.dtype), zeros(p.peaks, x.dtype)
+    copies = min(COPIES, sharers(p.parts, p.flops)) if p.blocks == 1 else 1
+    sums, peaks = np.empty(p.span * p.parts, x.dtype), zeros(copies * p.peaks, x.dtype)
     whole = p.span < p.blocks  # several spans need U again and again
     some = p.parts if whole or packed is not None else p.u_round
-    v = SCRATCH.empty((p.v_size,), x.dtype)
+    v = SCRATCH.empty((copies * p.v_size,), x.dtype)
     u = SCRATCH.empty((0 if packed is not None else some * p.u_part,), w.dtype)
     for first in range(0, p.blocks, p.span):
         blocks = min(p.span, p.blocks - first)
         launch(
-            _input_chunk, blocks * p.input_parts, p.flops,
-            p.form.tag, first, x.reshape(-1), v, peaks, p.image, p.input,
+            _input_chunk, copies * blocks * p.input_parts, p.flops,
+            p.form.tag, first, blocks, x.reshape(-1), v, p.v_size, peaks, p.image, p.input,
         )  # fmt: skip
         for part in range(0, p.parts, some):
             parts = min(some, p.parts - part)
@@ -310,8 +325,8 @@ def run(
             launch(
                 _product_chunk, blocks * parts, p.flops,
                 p.form.tag, p.form.table, first, blocks, part, u if packed is None else packed, v,
-                p.panels, bias, y.reshape(-1), zero, least, sums[part * blocks :], p.image, p.input,
-                p.product,
+                p.v_size, p.panels, bias, y.reshape(-1), zero, least,
+                sums[part * blocks : (part + parts) * blocks], p.image, p.input, p.product,
             )  # fmt: skip
         if not results_stand(peaks, sums[: p.parts * blocks]):
             return False
