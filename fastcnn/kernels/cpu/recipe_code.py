@@ -39,6 +39,11 @@ _OBJECT = object.__basicsize__
 _TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = (
     _OBJECT - 8, _OBJECT, _OBJECT + 8, _OBJECT + 16, _OBJECT + 40, _OBJECT + 48,
 )  # fmt: skip
+# Bytes from the start of a type of elements (PyArray_Descr) to the class of its numbers, and to four
+# characters and its number: kind, type, byte order, something else, int32. Types that come from
+# pickles, or out of some of NumPy's functions, are objects of their own, equal to NumPy's.
+_CLASS, _KIND = _OBJECT, _OBJECT + 8
+_OF_KIND = ~0xFF000000
 # Flags of an array in C's order, aligned and writeable.
 _CANONICAL = 0x1 | 0x100 | 0x400
 
@@ -78,6 +83,16 @@ _address: Any = intrinsic(_address_typer)
 
 
 @kernel
+def _same_type(one, other):
+    """Whether two types of elements, by their addresses, are equal."""
+    if one == other:
+        return True
+    if _load(one + _CLASS) != _load(other + _CLASS):
+        return False
+    return (_load(one + _KIND) ^ _load(other + _KIND)) & _OF_KIND == 0
+
+
+@kernel
 def _data(thing, form):
     """The address of an array's first element; 0 if its form is another than what is at `form`.
 
@@ -87,7 +102,7 @@ def _data(thing, form):
     dtype = _load(form + WORD)
     if dtype == 0:
         return thing if thing == _load(form) else 0
-    if _load(thing + _TYPE) != _load(form) or _load(thing + _DTYPE) != dtype:
+    if _load(thing + _TYPE) != _load(form) or not _same_type(_load(thing + _DTYPE), dtype):
         return 0
     ndim = _load(form + 2 * WORD)
     if _load(thing + _NDIM) & _HALF != ndim or _load(thing + _FLAGS) & _CANONICAL != _CANONICAL:
