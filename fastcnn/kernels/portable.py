@@ -9,7 +9,8 @@ from math import prod
 from fastcnn.geometry import Conv2dGeometry, DenseGeometry, Pool2dGeometry
 from fastcnn.kernels.implementation import Implementation, Problem
 
-# Measured on one core of a Zen 5 machine (docs/performance.md); only their ratios matter.
+# Measured on one core of a Zen 5 machine, convolutions' but for FLOP/s on one of Zen 4
+# (docs/performance.md); only their ratios matter.
 _FLOPS = 20e9
 _COPY_BYTES = 8e9
 _POOL_STEP = 2e-9
@@ -18,13 +19,13 @@ _POOL_STEP = 2e-9
 # columns, however short, and of a row of the result (which decide where rows are of few pixels); of
 # an image's group (for dX, of each residue modulo the stride).
 _CONV_FLOPS = 75e9
-_COLUMNS = 1.2e9
-_CALL = {"conv2d": 8.7e-6, "conv2d_input_grad": 1.1e-5, "conv2d_weight_grad": 7e-6}
-_COLUMN_ROW = {"conv2d": 1.9e-8, "conv2d_input_grad": 1.5e-8, "conv2d_weight_grad": 2.1e-8}
-_RESULT_ROW = {"conv2d": 2.4e-8, "conv2d_input_grad": 2.4e-8, "conv2d_weight_grad": 3e-9}
-_IMAGE_GROUP = {"conv2d": 4e-7, "conv2d_input_grad": 9e-7, "conv2d_weight_grad": 0.0}
+_COLUMNS, _CONV_BYTES = 3.6e9, 20e9
+_CALL = {"conv2d": 3e-6, "conv2d_input_grad": 2.9e-6, "conv2d_weight_grad": 3.2e-6}
+_COLUMN_ROW = {"conv2d": 1.7e-8, "conv2d_input_grad": 1.7e-8, "conv2d_weight_grad": 1.9e-8}
+_RESULT_ROW = {"conv2d": 1.5e-8, "conv2d_input_grad": 1.7e-8, "conv2d_weight_grad": 2.6e-9}
+_IMAGE_GROUP = {"conv2d": 2.8e-7, "conv2d_input_grad": 3.2e-7, "conv2d_weight_grad": 0.0}
 # Weights per second that are put in order before, or added up one by one.
-_WEIGHTS = {"conv2d": 6e8, "conv2d_input_grad": 1.5e8, "conv2d_weight_grad": 3.5e8}
+_WEIGHTS = {"conv2d": 8e8, "conv2d_input_grad": 1.1e9, "conv2d_weight_grad": 3.2e8}
 
 # Dense layers: FLOP/s by operation, bytes per second, seconds of the smallest call.
 _DENSE_FLOPS = {
@@ -64,7 +65,7 @@ def conv_cost(problem: Problem) -> float:
         column_rows, result_rows = g.N * g.C * g.R * g.S * g.P, g.N * g.K * g.P
     short = column_rows * _COLUMN_ROW[operation] + result_rows * _RESULT_ROW[operation]
     short += _CALL[operation] + images * _IMAGE_GROUP[operation]
-    return short + problem.itemsize / 4 * seconds + g.bytes(problem.itemsize) / _COPY_BYTES
+    return short + problem.itemsize / 4 * seconds + g.bytes(problem.itemsize) / _CONV_BYTES
 
 
 def dense_cost(problem: Problem) -> float:

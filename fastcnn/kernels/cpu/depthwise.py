@@ -295,7 +295,7 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # of which nine of ten take 0.8 to 1.3 times as long: seconds of the smallest call, of a row of
 # results; bytes, vectors times cells of the kernel (of input gradients, and where columns are taken
 # apart), and elements of planes added to the first filter's, per second.
-CALL = 4e-6
+CALL = 3.2e-6
 ROW = 1e-9
 MOVED = 45e9
 VECTORS, GRADIENTS, APART = 5.0e9, 3.5e9, 2.4e9

@@ -239,7 +239,7 @@ def _scratch(g: Conv2dGeometry, itemsize: int) -> int:
 # Measured on one core of a Zen 5 machine, float32: seconds of the smallest call; pixels of a vector
 # of planes turned over, and read or written, per second; vectors multiplied per second. Planes of
 # 7x7 and 14x14 take 0.9 to 1.2 times what they say.
-CALL = 5e-6
+CALL = 3e-6
 TURNED = 0.66e9
 VECTORS = 7.2e9
 

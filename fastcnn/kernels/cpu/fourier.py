@@ -221,7 +221,7 @@ _PLANS = {
 # gradient waits for its rows, which lie apart, where arrays are beyond L2 (3 MB) or L3.
 PRODUCTS = 26e9
 SQUARES = 16.5e6
-CALL = 29e-6
+CALL = 8e-6
 STREAMED, HALF_OF_L2 = 0.5e12, 512 << 10
 MOVED, IN_L2 = 45e9, 2 << 20
 WAITS = ((32 << 20, 170e-9), (3 << 20, 50e-9), (0, 0.0))

@@ -21,7 +21,6 @@ from fastcnn.geometry import Conv2dGeometry
 from fastcnn.kernels.cpu import implicit_gemm
 from fastcnn.kernels.cpu.fourier import (
     AGAIN,
-    CALL,
     MOST_TAPS,
     seconds,
     steps,
@@ -138,8 +137,10 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # Elements of phases, and of filters, put in order per second; bytes of results, but for what L2
 # holds, that are stored per second: fitted to the first layers of AlexNet and ResNet, DeepBench's
 # speech layer (13.9, 10.4 and 22.3 ms) and 37 small layers.
+# Seconds of the smallest call, whose filters NumPy lays out.
 COPIED = 1.7e9
 STORED, IN_L2 = 5e9, 1 << 20
+CALL = 50e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
@@ -150,7 +151,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
     filters = g.K * phases.C * phases.R * phases.S
     copied = (phases.elements + filters) / COPIED * itemsize / 4
     stored = max(0, itemsize * prod(g.output_shape) - IN_L2) / STORED
-    return 2 * CALL + copied + seconds(tables, itemsize) + stored
+    return CALL + copied + seconds(tables, itemsize) + stored
 
 
 def workspace(operation: str, g: Conv2dGeometry, itemsize: int) -> int:

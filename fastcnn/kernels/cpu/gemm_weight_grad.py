@@ -298,8 +298,8 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 TILE_FLOPS = 222e9
 COPIED = 7.5e9
 TURNED = 4.8e9
-STORED = 11e9
-CALL = 4.7e-6
+STORED = 5e9
+CALL = 4.5e-6
 
 
 def _work(s: Tables) -> tuple[float, float, float, float]:

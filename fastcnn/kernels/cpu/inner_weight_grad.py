@@ -235,7 +235,7 @@ def conv2d_weight_grad(
 TILE_FLOPS = 185e9
 TAKEN, GATHERED = 3.3e9, 1.1e9
 STORED = 0.7e9
-CALL = 6.3e-6
+CALL = 4.5e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:

@@ -39,9 +39,9 @@ _OBJECT = object.__basicsize__
 _TYPE, _DATA, _NDIM, _SHAPE, _DTYPE, _FLAGS = (
     _OBJECT - 8, _OBJECT, _OBJECT + 8, _OBJECT + 16, _OBJECT + 40, _OBJECT + 48,
 )  # fmt: skip
-# Bytes from the start of a type of elements (PyArray_Descr) to the class of its numbers, and to four
-# characters and its number: kind, type, byte order, something else, int32. Types that come from
-# pickles, or out of some of NumPy's functions, are objects of their own, equal to NumPy's.
+# Bytes from the start of a type of elements (PyArray_Descr) to the class of its numbers, and to its
+# kind, character, byte order and something else, a byte each, with its number, an int32. Types out
+# of pickles and out of some of NumPy's functions are objects of their own, equal to NumPy's.
 _CLASS, _KIND = _OBJECT, _OBJECT + 8
 _OF_KIND = ~0xFF000000
 # Flags of an array in C's order, aligned and writeable.

@@ -278,7 +278,7 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 TILE_FLOPS = 190e9
 ADDED = 12e9
 ROW = 12e-9
-CALL = 5.0e-6
+CALL = 3.1e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:

@@ -109,7 +109,7 @@ CYCLE = 1 / 3.5e9
 # nine of ten take 0.8 to 1.4 times as long as all says together: seconds of the smallest call, of a
 # block, of a tile, of a row that is copied (longer where it is taken apart); weights packed per
 # second, by each task.
-CALL = 5.2e-6
+CALL = 2.7e-6
 BLOCK, TILE = 0.2e-6, 9.5e-9
 ROW, ROW_APART = 3.6e-9, 6.1e-9
 PACKED = 2.7e9

@@ -135,7 +135,7 @@ OUTPUT_TILES = 600e6
 WEIGHTS = 110e6
 # How much longer products take where blocks are halved, for U and V pass the last cache.
 HALVED = 1.85
-CALL = 28e-6
+CALL = 7e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:

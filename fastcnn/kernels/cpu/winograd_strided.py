@@ -107,7 +107,7 @@ _RATES = {
     "conv2d": _Rates(225e9, 47e-9, 270e6, 3e9, 380e6),
     "conv2d_input_grad": _Rates(215e9, 26e-9, 890e6, 260e6, 200e6),
 }
-CALL = 35e-6
+CALL = 3.5e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:

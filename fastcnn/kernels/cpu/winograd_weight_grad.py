@@ -268,8 +268,8 @@ PRODUCT_FLOPS = 240e9
 TRANSFORMED = 107e6
 FOLDED, FOLDED_IN_PIECES = 300e6, 120e6
 M_BYTES = 30e9
-LAUNCH = 6e-6
-CALL = 25e-6
+LAUNCH = 1e-6
+CALL = 4e-6
 
 
 def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
