@@ -183,7 +183,7 @@ def recipe_of(
     takes: list[tuple[list[threads.Launch], list[Any]]] = []
     answers: list[Any] = []
     for other in (False, True):
-        own: list[Any] = [a if a is None else _others(a) if other else _copy(a) for a in arrays]
+        own: list[Any] = [a if a is None else _others(a) if other else a.copy() for a in arrays]
         launches: list[threads.Launch] = []
         token = threads.tape.set(launches)
         try:
@@ -207,15 +207,10 @@ def recipe_of(
     return made if same else None
 
 
-def _copy(array: np.ndarray) -> np.ndarray:
-    """A copy with NumPy's own object for its type: those of unpickled arrays are others."""
-    return array.astype(np.dtype(array.dtype.type))
-
-
 def _others(array: np.ndarray) -> np.ndarray:
     """Other numbers in place of an array's; codes and labels stay, which not every number is."""
     if array.dtype.kind != "f":
-        return _copy(array)
+        return array.copy()
     return np.random.default_rng(0).standard_normal(array.shape, array.dtype)
 
 
