@@ -3,6 +3,9 @@
 Kernel files below `kernels/cpu` and `kernels/cuda` state by functions of their own what they refuse
 (`refusal`), the estimated seconds on one core (`cost`) and the bytes of scratch memory of a thread
 (`workspace`). They are imported when they are first asked, never before.
+
+Rates in `cost` are of a Zen 5 core; the smallest calls (`CALL`) of convolutions are of a Zen 4 core
+and of calls that are repeated (`functional/repeated.py`).
 """
 
 from __future__ import annotations

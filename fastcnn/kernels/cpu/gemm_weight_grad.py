@@ -294,7 +294,8 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 
 # Measured on one core of a Zen 5 machine, float32, least squares of relative errors over 36 layers:
 # FLOP/s of whole tiles; elements of dY copied, of X turned, and of dW stored per second; seconds of
-# the smallest call. Layers take 0.84 to 1.37 times what they say together, but for two 0.89 to 1.2.
+# the smallest call. Layers took 0.84 to 1.37 times what they say together, but for two 0.89 to 1.2,
+# before STORED and CALL were fitted again on small layers and Zen 4 (docs/performance.md).
 TILE_FLOPS = 222e9
 COPIED = 7.5e9
 TURNED = 4.8e9

@@ -165,7 +165,8 @@ def refusal(operation: str, g: Conv2dGeometry, itemsize: int) -> str | None:
 # seconds of a tile beside its multiply-adds; elements copied for B (at strides above MOST_RESIDUES
 # gathered; of a single tap in long runs) and of the weights per second; seconds of a row that is
 # laid out, of a tap found for a tile of pixels, and where rows are short; of the smallest call and
-# of each part; of a pixel that is stored beside others.
+# of each part; of a pixel that is stored beside others. ROW, CALL and PART were fitted again on
+# Zen 4 when recipes had taken Python out of calls (docs/performance.md).
 TILE_FLOPS = 235e9
 TILE = 51e-9
 COPIED, GATHERED, IN_RUNS = 6e9, 1.1e9, 8.4e9
