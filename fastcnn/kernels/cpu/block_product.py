@@ -97,7 +97,9 @@ def multiply_block(
         # Where the next chunk's tiles begin, or the next block's. They are fetched by every so many
         # products of the first half of the panels: by all of the first panel's, two threads' bursts
         # met in the memory that they share.
-        apart = max(1, (last - first) // 2)
+        shift = 0
+        while 2 << shift <= last - first:
+            shift += 1
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
         for p in range(first, last):
             k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
@@ -116,12 +118,14 @@ def multiply_block(
                     pixel = pieces[p0, 4] * s.grid_w + pieces[p0, 5]
                     at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
                     c_step, c_ahead = plane, columns
-                f0, f_step, of_w = 0, 0, False
+                f0, f_step, f_shift, of_w = 0, 0, 0, False
                 product = (p - first) * tiles + tile
-                if s.step > 0 and product % apart == 0 and product < apart * tiles:
-                    image, pixel = divmod(next_pixel + product // apart * columns, plane)
-                    f0 = (image * sizes[0] + base + next_channel) * size + pixel
-                    f_step = size
+                if s.step > 0 and product < tiles << shift:
+                    image, pixel = divmod(next_pixel + (product >> shift) * columns, plane)
+                    share = product & ((1 << shift) - 1)
+                    channel = next_channel + share * ((c1 - c0) >> shift)
+                    f0 = (image * sizes[0] + base + channel) * size + pixel
+                    f_step, f_shift = size, shift
                 elif s.step == 0 and p - first < sizes[3] * sizes[4]:
                     # as many lines as a tile's pixels lie apart, some for each panel
                     image, pixel = divmod(next_pixel + tile * columns, plane)
@@ -148,14 +152,14 @@ def multiply_block(
                     tall_block(
                         c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
                         p == first and joined[tile], (base + c0) * size, runs, tile * of_tile, size,
-                        w, of_w, f0, f_step, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
+                        w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
                         ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
                 else:
                     short_block(
                         c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
                         p == first and joined[tile], (base + c0) * size, runs, tile * of_tile, size,
-                        w, of_w, f0, f_step, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
+                        w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
                         ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
                 if whole and not direct:

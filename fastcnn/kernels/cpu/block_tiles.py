@@ -65,13 +65,13 @@ def emit_block_product(
     emit, unit, rows, depth, pointers, steps, fresh, by_rows, accumulate, finish,
 ):  # fmt: skip
     """Emit the product; pointers are those of a, b, the source, runs, what is fetched, c and ends;
-    steps (s_step, f_step, c_step, c_ahead)."""
+    steps (s_step, f_step, f_shift, c_step, c_ahead)."""
     builder = emit.builder
     a, b, source, runs, fetched, c, ends = pointers
-    s_step, f_step, c_step, c_ahead = steps
+    s_step, f_step, f_shift, c_step, c_ahead = steps
     step = emit.index(unit.vectors * emit.lanes)
     packed = [(emit.at(b, emit.index(v * emit.lanes)), None, None) for v in range(unit.vectors)]
-    fetch = fetching_lines(emit, fetched, f_step, unit.vectors)
+    fetch = fetching_lines(emit, fetched, f_step, unit.vectors, f_shift)
 
     def sums(start):
         def along(a_step, a_row):
@@ -102,7 +102,7 @@ def emit_block_product(
 def _block_product(rows_of):
     def typer(
         typingctx, depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0,
-        f_step, c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
+        f_step, f_shift, c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
     ):  # fmt: skip
         if not flat_floats(a, b, source, w, c_near, c_far, ends):
             return None
@@ -111,7 +111,7 @@ def _block_product(rows_of):
             emit, unit = emitter(context, builder, a.dtype), known_unit()
             (
                 depth, av, a0, by_rows, bv, b0, sv, fresh, s0, rv, r0, s_step, wv, of_w, f0,
-                f_step, near, far, direct, c0, c_step, c_ahead, accumulate, ev, e0, finish,
+                f_step, f_shift, near, far, direct, c0, c_step, c_ahead, accumulate, ev, e0, finish,
             ) = arguments  # fmt: skip
             in_source = emit.data(source, sv)
             fetched = builder.select(of_w, emit.data(w, wv), in_source)
@@ -123,13 +123,13 @@ def _block_product(rows_of):
             )  # fmt: skip
             emit_block_product(
                 emit, unit, rows_of(unit), depth, pointers,
-                (s_step, f_step, c_step, c_ahead), fresh, by_rows, accumulate, finish,
+                (s_step, f_step, f_shift, c_step, c_ahead), fresh, by_rows, accumulate, finish,
             )  # fmt: skip
             return context.get_dummy_value()
 
         i, yes = types.intp, types.boolean
         signature = types.void(
-            i, a, i, yes, b, i, source, yes, i, runs, i, i, w, yes, i, i, c_near, c_far, yes, i, i,
+            i, a, i, yes, b, i, source, yes, i, runs, i, i, w, yes, i, i, i, c_near, c_far, yes, i, i,
             i, yes, ends, i, i,
         )  # fmt: skip
         return signature, codegen
@@ -138,7 +138,7 @@ def _block_product(rows_of):
 
 
 # `product(depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0,
-# f_step, c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish)`; what is
+# f_step, f_shift, c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish)`; what is
 # fetched is of w, or else of the source.
 tall_block: Any = _block_product(lambda unit: unit.rows)
 short_block: Any = _block_product(lambda unit: unit.short_rows)

@@ -147,11 +147,13 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumul
     emit_tile(emit, rows, vectors, c, c_step, None, accumulate, ends, finish, sums)
 
 
-def fetching_lines(emit, pointer, step, vectors):
-    """What fetches, in a loop's round k, the lines of `vectors` vectors k*step behind a pointer."""
+def fetching_lines(emit, pointer, step, vectors, shift=None):
+    """What fetches, in a loop's round k, the lines of `vectors` vectors k*step behind a pointer;
+    with a `shift`, (k >> shift)*step behind it."""
     builder = emit.builder
 
     def fetch(number):
+        number = number if shift is None else builder.lshr(number, shift)
         place = emit.at(pointer, builder.mul(number, step))
         for j in range(0, vectors * emit.lanes, LINE_BYTES // emit.element_bytes):
             prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
