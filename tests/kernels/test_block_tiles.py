@@ -30,17 +30,19 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @kernel
 def multiplying(
     tall, depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0, f_step,
-    c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
+    f_shift, c_near, c_far, direct, c0, c_step, c_ahead, c_shift, accumulate, ends, e0, finish,
 ):  # fmt: skip
     if tall:
         tall_block(
             depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0, f_step,
-            c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
+            f_shift, c_near, c_far, direct, c0, c_step, c_ahead, c_shift, accumulate, ends, e0,
+            finish,
         )  # fmt: skip
     else:
         short_block(
             depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0, f_step,
-            c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
+            f_shift, c_near, c_far, direct, c0, c_step, c_ahead, c_shift, accumulate, ends, e0,
+            finish,
         )  # fmt: skip
 
 
@@ -107,8 +109,8 @@ def test_product_is_the_contract(dtype, tall, by_rows, accumulate, fresh, depth,
         near, far = (other, c) if direct else (c, other)
         multiplying(
             tall, depth, a, offset, by_rows, b, offset, source, fresh, offset, runs, 1, s_step, b,
-            accumulate, direct << 40, direct << 20, near, far, direct, offset, c_step,
-            direct << 40, accumulate, ends, offset, finish,
+            accumulate, direct << 40, direct << 20, 3 * direct, near, far, direct, offset, c_step,
+            direct << 40, 2 * direct, accumulate, ends, offset, finish,
         )  # fmt: skip
         np.testing.assert_array_equal(inside, expected)
         assert np.isnan(c[untouched]).all()
@@ -162,13 +164,13 @@ def assembly(cpu, triple, unit, tall):
     """The product, as a function of numbers and pointers, compiled for a CPU."""
     integer, pointer, yes = ir.IntType(64), ir.PointerType(), ir.IntType(1)
     module = ir.Module()
-    signature = ir.FunctionType(ir.VoidType(), [integer] * 6 + [pointer] * 7 + [yes] * 3)
+    signature = ir.FunctionType(ir.VoidType(), [integer] * 8 + [pointer] * 7 + [yes] * 3)
     function = ir.Function(module, signature, "product")
     emit = Emitter(
         None, ir.IRBuilder(function.append_basic_block()), llvm_type(types.float32), unit.lanes(4),
         unit.fused,
     )  # fmt: skip
-    numbers, pointers, choices = function.args[:6], function.args[6:13], function.args[13:]
+    numbers, pointers, choices = function.args[:8], function.args[8:15], function.args[15:]
     depth, finish, *steps = numbers
     rows = unit.rows if tall else unit.short_rows
     emit_block_product(emit, unit, rows, depth, pointers, steps, *choices, finish)

@@ -66,6 +66,15 @@ def _join(runs, pieces, p0, p1, grid_w, image_step, lanes):
 
 
 @inner
+def _halvings(n):
+    """How often n can be halved until 1 is left."""
+    times = 0
+    while n >> (times + 1) > 0:
+        times += 1
+    return times
+
+
+@inner
 def multiply_block(
     s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, ends, end, pieces,
     starts, tiles, runs, followed, joined, group, first, last, lead, j0, n,
@@ -94,12 +103,11 @@ def multiply_block(
                     b[tile * s.tile :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, 0, 1,
                     base + c0, base + c1, columns, lanes,
                 )  # fmt: skip
-        # Where the next chunk's tiles begin, or the next block's. They are fetched by every so many
-        # products of the first half of the panels: by all of the first panel's, two threads' bursts
-        # met in the memory that they share.
-        shift = 0
-        while 2 << shift <= last - first:
-            shift += 1
+        # Where the next chunk's tiles begin, or the next block's. They are fetched evenly by nearly
+        # all products: what whole products fetched, two lines a round, waited for memory (Zen 4:
+        # 1.03 to 1.33 of the whole), and two threads' bursts met in the memory that they share.
+        shift, c_shift = _halvings(min(last - first, c1 - c0)), _halvings((c1 - c0) // s.tall)
+        share = 1 + (c1 - c0 - 1 >> shift)  # channels that a product fetches
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
         for p in range(first, last):
             k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
@@ -122,8 +130,7 @@ def multiply_block(
                 product = (p - first) * tiles + tile
                 if s.step > 0 and product < tiles << shift:
                     image, pixel = divmod(next_pixel + (product >> shift) * columns, plane)
-                    share = product & ((1 << shift) - 1)
-                    channel = next_channel + share * ((c1 - c0) >> shift)
+                    channel = next_channel + (product & (1 << shift) - 1) * share
                     f0 = (image * sizes[0] + base + channel) * size + pixel
                     f_step, f_shift = size, shift
                 elif s.step == 0 and p - first < sizes[3] * sizes[4]:
@@ -152,15 +159,15 @@ def multiply_block(
                     tall_block(
                         c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
                         p == first and joined[tile], (base + c0) * size, runs, tile * of_tile, size,
-                        w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
-                        ends, panels[p, 3], end if whole else 0,
+                        w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead,
+                        c_shift, c0 > 0, ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
                 else:
                     short_block(
                         c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
                         p == first and joined[tile], (base + c0) * size, runs, tile * of_tile, size,
-                        w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead, c0 > 0,
-                        ends, panels[p, 3], end if whole else 0,
+                        w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead,
+                        c_shift, c0 > 0, ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
                 if whole and not direct:
                     if per_pixel:

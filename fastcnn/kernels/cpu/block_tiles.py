@@ -12,8 +12,9 @@ beside its multiply-adds, and waits for the caches less than a copy before it do
 hardly ever a task's first, and without mask registers all vectors must follow the first.
 
 Two things are fetched into the caches meanwhile: C's tile `c_ahead` elements further on, where the
-next product stores, and rows `f_step` apart of what is copied later: of the source, for the next
-block of B, or of the weights, for the next panels of A.
+next product stores, row k >> c_shift in round k; and rows `f_step` apart of what is copied later,
+row k >> f_shift in round k: of the source, for the next block of B, or of the weights, for the next
+panels of A. Loads wait behind more lines at a time than a core has requests in flight.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.flow import chosen
-from fastcnn.kernels.cpu.microkernel import RUN, choosing, emit_tile, fetching_lines
+from fastcnn.kernels.cpu.microkernel import (
+    RUN,
+    choosing,
+    emit_tile,
+    fetch_row,
+    fetch_tile,
+    fetching_lines,
+)
 from fastcnn.kernels.cpu.simd import emitter, flat_floats, multiply_runs
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
 
@@ -65,20 +73,31 @@ def emit_block_product(
     emit, unit, rows, depth, pointers, steps, fresh, by_rows, accumulate, finish,
 ):  # fmt: skip
     """Emit the product; pointers are those of a, b, the source, runs, what is fetched, c and ends;
-    steps (s_step, f_step, f_shift, c_step, c_ahead)."""
+    steps (s_step, f_step, f_shift, c_step, c_ahead, c_shift)."""
     builder = emit.builder
     a, b, source, runs, fetched, c, ends = pointers
-    s_step, f_step, f_shift, c_step, c_ahead = steps
+    s_step, f_step, f_shift, c_step, c_ahead, c_shift = steps
     step = emit.index(unit.vectors * emit.lanes)
     packed = [(emit.at(b, emit.index(v * emit.lanes)), None, None) for v in range(unit.vectors)]
-    fetch = fetching_lines(emit, fetched, f_step, unit.vectors, f_shift)
+    copied_later = fetching_lines(emit, fetched, f_step, unit.vectors, f_shift)
+    c_later = emit.at(c, c_ahead)
+
+    def both(number):
+        copied_later(number)
+        row = builder.lshr(number, c_shift)
+        last = emit.index(rows - 1)
+        row = builder.select(builder.icmp_unsigned("<", row, last), row, last)
+        fetch_row(emit, emit.at(c_later, builder.mul(row, c_step)), unit.vectors)
 
     def sums(start):
         def along(a_step, a_row):
             def product(vectors, step, kept):
+                # a fresh tile's loop has no register left for C's lines
+                if kept is not None:
+                    fetch_tile(emit, c_later, c_step, rows, unit.vectors)
                 return multiply_runs(
-                    emit, depth, a, vectors, step, rows, start, emit.index(a_step), fetch, a_row,
-                    kept,
+                    emit, depth, a, vectors, step, rows, start, emit.index(a_step),
+                    both if kept is None else copied_later, a_row, kept,
                 )  # fmt: skip
 
             def unpacked():
@@ -96,13 +115,14 @@ def emit_block_product(
         by_columns = along(rows, 1)
         return chosen(builder, by_rows, along(1, line(unit, emit.element_bytes)), by_columns)
 
-    emit_tile(emit, rows, unit.vectors, c, c_step, c_ahead, accumulate, ends, finish, sums)
+    emit_tile(emit, rows, unit.vectors, c, c_step, accumulate, ends, finish, sums)
 
 
 def _block_product(rows_of):
     def typer(
         typingctx, depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0,
-        f_step, f_shift, c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish,
+        f_step, f_shift, c_near, c_far, direct, c0, c_step, c_ahead, c_shift, accumulate, ends, e0,
+        finish,
     ):  # fmt: skip
         if not flat_floats(a, b, source, w, c_near, c_far, ends):
             return None
@@ -111,7 +131,8 @@ def _block_product(rows_of):
             emit, unit = emitter(context, builder, a.dtype), known_unit()
             (
                 depth, av, a0, by_rows, bv, b0, sv, fresh, s0, rv, r0, s_step, wv, of_w, f0,
-                f_step, f_shift, near, far, direct, c0, c_step, c_ahead, accumulate, ev, e0, finish,
+                f_step, f_shift, near, far, direct, c0, c_step, c_ahead, c_shift, accumulate, ev,
+                e0, finish,
             ) = arguments  # fmt: skip
             in_source = emit.data(source, sv)
             fetched = builder.select(of_w, emit.data(w, wv), in_source)
@@ -123,14 +144,15 @@ def _block_product(rows_of):
             )  # fmt: skip
             emit_block_product(
                 emit, unit, rows_of(unit), depth, pointers,
-                (s_step, f_step, f_shift, c_step, c_ahead), fresh, by_rows, accumulate, finish,
+                (s_step, f_step, f_shift, c_step, c_ahead, c_shift), fresh, by_rows, accumulate,
+                finish,
             )  # fmt: skip
             return context.get_dummy_value()
 
         i, yes = types.intp, types.boolean
         signature = types.void(
-            i, a, i, yes, b, i, source, yes, i, runs, i, i, w, yes, i, i, i, c_near, c_far, yes, i, i,
-            i, yes, ends, i, i,
+            i, a, i, yes, b, i, source, yes, i, runs, i, i, w, yes, i, i, i, c_near, c_far, yes, i,
+            i, i, i, yes, ends, i, i,
         )  # fmt: skip
         return signature, codegen
 
@@ -138,8 +160,8 @@ def _block_product(rows_of):
 
 
 # `product(depth, a, a0, by_rows, b, b0, source, fresh, s0, runs, r0, s_step, w, of_w, f0,
-# f_step, f_shift, c_near, c_far, direct, c0, c_step, c_ahead, accumulate, ends, e0, finish)`; what is
-# fetched is of w, or else of the source.
+# f_step, f_shift, c_near, c_far, direct, c0, c_step, c_ahead, c_shift, accumulate, ends, e0,
+# finish)`; what is fetched is of w, or else of the source.
 tall_block: Any = _block_product(lambda unit: unit.rows)
 short_block: Any = _block_product(lambda unit: unit.short_rows)
 

@@ -68,20 +68,27 @@ def _choosing(emit, run, by_number):
     return choosing(emit, run[2])
 
 
-def emit_tile(emit, rows, vectors, c, c_step, ahead, accumulate, ends, finish, sums):
+def fetch_row(emit, line, vectors):
+    """Fetch the lines of a tile's row, to be written. An unaligned row ends in a line of its own: 3
+    to 10 % where C is beyond L2."""
+    for place in (*range(0, vectors * emit.lanes, emit.lanes), vectors * emit.lanes - 1):
+        prefetch_line(emit.builder, emit.at(line, emit.index(place)), write=True)
+
+
+def fetch_tile(emit, c, c_step, rows, vectors):
+    """Fetch the lines of a tile, to be written."""
+    for row in range(rows):
+        fetch_row(emit, emit.at(c, emit.builder.mul(c_step, emit.index(row))), vectors)
+
+
+def emit_tile(emit, rows, vectors, c, c_step, accumulate, ends, finish, sums):
     """Emit what the products have in common: C's tile, which `sums(start)` adds up, from C or from
-    zeros, finished. The same rows' lines `ahead` elements further on are fetched as C's own are."""
+    zeros, finished."""
     builder = emit.builder
     places = []
     for row in range(rows):
         line = emit.at(c, builder.mul(c_step, emit.index(row)))
-        fetched = line if ahead is None else emit.at(line, ahead)
-        for v in range(vectors):
-            places.append(emit.at(line, emit.index(v * emit.lanes)))
-            prefetch_line(builder, emit.at(fetched, emit.index(v * emit.lanes)), write=True)
-        # an unaligned row ends in a line of its own: 3 to 10 % where C is beyond L2
-        last = emit.index(vectors * emit.lanes - 1)
-        prefetch_line(builder, emit.at(fetched, last), write=True)
+        places += [emit.at(line, emit.index(v * emit.lanes)) for v in range(vectors)]
     start = chosen(
         builder,
         accumulate,
@@ -144,7 +151,8 @@ def emit_product(emit, unit, rows, sizes, pointers, runs, ahead, c_step, accumul
             builder, whole, lambda: totals_of([None] * vectors, True), lambda: split(False)
         )
 
-    emit_tile(emit, rows, vectors, c, c_step, None, accumulate, ends, finish, sums)
+    fetch_tile(emit, c, c_step, rows, vectors)
+    emit_tile(emit, rows, vectors, c, c_step, accumulate, ends, finish, sums)
 
 
 def fetching_lines(emit, pointer, step, vectors, shift=None):
