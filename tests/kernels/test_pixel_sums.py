@@ -29,11 +29,20 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 @kernel
-def summing(tall, rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0):
+def summing(
+    tall, rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0, near, far,
+    of_far, r0, f_step, f_bits, f_pair, f_shift,
+):  # fmt: skip
     if tall:
-        tall_sums(rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0)
+        tall_sums(
+            rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0, near, far,
+            of_far, r0, f_step, f_bits, f_pair, f_shift,
+        )  # fmt: skip
     else:
-        short_sums(rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0)
+        short_sums(
+            rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0, near, far,
+            of_far, r0, f_step, f_bits, f_pair, f_shift,
+        )  # fmt: skip
 
 
 @kernel
@@ -57,7 +66,7 @@ def laying_turned(rows, source, s0, s_step, stride, ahead, target, t0, first, la
 @pytest.mark.parametrize(("rounds", "depth"), [(1, 1), (1, 9), (3, 5), (4, 1)])
 def test_sums_are_the_contract(dtype, tall, rounds, depth):
     """Equal on integers, added to what is there; NaN all around what is read does not show, and
-    nothing around C is written."""
+    nothing around C is written. What is fetched may be no memory."""
     rows, itemsize = UNIT.rows if tall else UNIT.short_rows, np.dtype(dtype).itemsize
     lanes, pitch = UNIT.lanes(itemsize), line(UNIT, itemsize)
     rng = np.random.default_rng(rounds * 10 + depth)
@@ -82,7 +91,10 @@ def test_sums_are_the_contract(dtype, tall, rounds, depth):
         place = slice(9 + ends[1 + v], 9 + ends[1 + v] + rows * lanes)
         c[place] = before[v].ravel()
         untouched[place] = False
-    summing(tall, rounds, depth, step, a, 5, b, 3, offsets, 1, firsts, 2, c, 9, ends, 1)
+    summing(
+        tall, rounds, depth, step, a, 5, b, 3, offsets, 1, firsts, 2, c, 9, ends, 1, a, b, tall,
+        tall << 40, 1 << 20, 3, 1 << 30, 1,
+    )  # fmt: skip
     wanted = np.einsum("mok,okvl->vml", a_rows.reshape(rows, rounds, depth), b_rows) + before
     for v in range(UNIT.vectors):
         got = c[9 + ends[1 + v] : 9 + ends[1 + v] + rows * lanes]
@@ -154,13 +166,16 @@ def test_the_loop_in_assembly(cpu, triple, name, register, multiply, tall):
         ir.IntType(64),
         ir.PointerType(),
     )
-    module, numbers = ir.Module(), 3 + unit.vectors
-    kinds = [integer] * numbers + [pointer] * numbers
+    module, numbers = ir.Module(), 4 + unit.vectors
+    kinds = [integer] * (numbers + 3) + [pointer] * numbers
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "sums")
     builder = ir.IRBuilder(function.append_basic_block())
     emit = Emitter(None, builder, llvm_type(types.float32), unit.lanes(4), unit.fused)
-    given, pointers = function.args[:numbers], function.args[numbers:]
-    emit_sums(emit, unit, rows, given[:3], pointers[:3], given[3:], pointers[3:])
+    given, pointers = function.args[: numbers + 3], function.args[numbers + 3 :]
+    emit_sums(
+        emit, unit, rows, given[:3], pointers[:3], given[7:], pointers[4:],
+        (pointers[3], *given[3:7]) if tall and unit.registers > 16 else None,
+    )  # fmt: skip
     builder.ret_void()
     loops = inner_loops(compiled(module, cpu, triple), multiply)
     assert loops

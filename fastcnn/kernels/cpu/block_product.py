@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from fastcnn.kernels.cpu.block_tiles import copy_panels, short_block, tall_block
 from fastcnn.kernels.cpu.columns import rectify
+from fastcnn.kernels.cpu.gemm_weight_fetch import halvings
 from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.masked_moves import put
 from fastcnn.kernels.cpu.microkernel import RUN
@@ -66,15 +67,6 @@ def _join(runs, pieces, p0, p1, grid_w, image_step, lanes):
 
 
 @inner
-def _halvings(n):
-    """How often n can be halved until 1 is left."""
-    times = 0
-    while n >> (times + 1) > 0:
-        times += 1
-    return times
-
-
-@inner
 def multiply_block(
     s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, ends, end, pieces,
     starts, tiles, runs, followed, joined, group, first, last, lead, j0, n,
@@ -106,7 +98,7 @@ def multiply_block(
         # Where the next chunk's tiles begin, or the next block's. They are fetched evenly by nearly
         # all products: what whole products fetched, two lines a round, waited for memory (Zen 4:
         # 1.03 to 1.33 of the whole), and two threads' bursts met in the memory that they share.
-        shift, c_shift = _halvings(min(last - first, c1 - c0)), _halvings((c1 - c0) // s.tall)
+        shift, c_shift = halvings(min(last - first, c1 - c0)), halvings((c1 - c0) // s.tall)
         share = 1 + (c1 - c0 - 1 >> shift)  # channels that a product fetches
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
         for p in range(first, last):

@@ -25,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
+from fastcnn.kernels.cpu.gemm_weight_fetch import NEVER, halvings, next_block
 from fastcnn.kernels.cpu.gemm_weight_tables import FIELDS, Tables, tabulate
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.masked_moves import put, turn
@@ -160,7 +161,7 @@ def _store(c, out, o, s, group, m0, m1, g0, g1, t0, t1, size):
 @inner
 def _add_block(
     block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0, p1, g0,
-    g1, t0, t1, count, of_near, of_far, first_total,
+    g1, t0, t1, count, near_sums, far_sums, first_total,
 ):  # fmt: skip
     """Add a block of pixels to C; the names are those of `_sums_chunk`."""
     m0, m1, whole = panels[p0, 0], panels[p1 - 1, 0] + panels[p1 - 1, 1], firsts.size
@@ -169,7 +170,7 @@ def _add_block(
     depth, i1 = min(s.segment, s.grid_w - q0), min(s.images * s.grid_h, i0 + s.some_rows)
     near_total, far_total = first_total + group * s.rows + m0, first_total
     _lay_near(
-        a, near, s, group * s.rows + m0, i0, i1, q0, depth, m1 - m0, of_near, near_total
+        a, near, s, group * s.rows + m0, i0, i1, q0, depth, m1 - m0, near_sums, near_total
     )  # fmt: skip
     image, p = divmod(i0, s.grid_h)
     next_rows, next_segment = divmod(block + 1, s.segments)
@@ -177,11 +178,18 @@ def _add_block(
     onward = (next_image - image) * s.far_channels * s.H * s.W
     onward += (next_p - p) * s.sh * s.W + (next_segment - segment) * s.segment * s.sw
     _lay_far(
-        b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward, of_far, far_total
+        b, far, corners, s, group, g0, g1, i0, i1, q0, depth, onward, far_sums, far_total
     )  # fmt: skip
     for i in range(i0, i1):
         above = i - i0 + (i // s.grid_h - image) * s.extra_rows
         places[i - i0] = above * s.pitch * s.lanes
+    of_near, of_far = next_block(s, group, m0, m1, g0, g1, block + 1, near.itemsize)
+    product, tall = 0, 0
+    for panel in range(p0, p1):
+        tall += panels[panel, 2] == s.tall
+    products = max(1, whole // s.vectors * tall)
+    fetched = (of_near[3] + of_far[3] + products - 1) // products
+    f_shift = halvings((i1 - i0) * depth // fetched) if block + 1 < s.blocks else NEVER
     for n in range(0, whole, s.vectors):
         u0, u1 = 0, i1 - i0
         if p + u1 <= s.grid_h:
@@ -196,15 +204,20 @@ def _add_block(
         for panel in range(p0, p1):
             at = (panels[panel, 0] - m0) * s.line + u0 * depth
             at_c = (panels[panel, 0] - m0) * s.lanes
+            (r0, f_step, f_bits, _), f_pair = of_near, product * fetched
+            in_far = f_pair >= of_near[3]
+            if in_far:
+                (r0, f_step, f_bits, _), f_pair = of_far, f_pair - of_near[3]
             if panels[panel, 2] == s.tall:
                 tall_sums(
                     u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
-                    n,
+                    n, near, far, in_far, r0, f_step, f_bits, f_pair, f_shift,
                 )  # fmt: skip
+                product += 1
             else:
                 short_sums(
                     u1 - u0, depth, s.lanes, a, at, b, 0, places, u0, firsts, n, c, at_c, ends,
-                    n,
+                    n, near, far, in_far, r0, f_step, f_bits, f_pair, f_shift,
                 )  # fmt: skip
 
 
@@ -240,17 +253,17 @@ def _sums_chunk(task, near, far, taps, corners, panels, parts, dy_sums, table):
         g, t = divmod(min(n, count - 1), t1 - t0)
         firsts[n], ends[n] = g * s.corners * s.plane + taps[t0 + t, 0], n * size
     first_total = part * (dy_sums.size // s.spans)
-    of_near, of_far = dy_sums[:0], dy_sums[:0]
+    near_sums, far_sums = dy_sums[:0], dy_sums[:0]
     if dy_sums.size > 0 and s.flipped and p0 == 0:
-        of_far, o = dy_sums, first_total + group * s.channels
+        far_sums, o = dy_sums, first_total + group * s.channels
         dy_sums[o + g0 * s.lanes : o + min(s.channels, g1 * s.lanes)] = 0
     elif dy_sums.size > 0 and not s.flipped and g0 == 0 and t0 == 0:
-        of_near, o = dy_sums, first_total + group * s.rows
+        near_sums, o = dy_sums, first_total + group * s.rows
         dy_sums[o + m0 : o + m1] = 0
     for block in range(part * s.span, min(s.blocks, (part + 1) * s.span)):
         _add_block(
             block, near, far, taps, corners, panels, s, a, b, c, places, firsts, ends, group, p0,
-            p1, g0, g1, t0, t1, count, of_near, of_far, first_total,
+            p1, g0, g1, t0, t1, count, near_sums, far_sums, first_total,
         )  # fmt: skip
     _store(c, parts, part * (parts.shape[0] // s.spans), s, group, m0, m1, g0, g1, t0, t1, size)
 

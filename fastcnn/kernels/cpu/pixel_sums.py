@@ -8,6 +8,11 @@ one pointer; B has a vector for each, whose lanes are channels. Vector v of B[o,
 b[b0 + offsets[o] + first_v + k*step], C[v][m] at c[c_v + m*lanes]: arrays are flat, nothing need be
 aligned beyond its elements. Each element is added up in the order of o, then k, from zero, and then
 added to C. `tall_sums` has unit.rows rows, `short_sums` unit.short_rows.
+
+What is laid out next is fetched into the caches meanwhile, runs of 2 << f_bits lines `f_step`
+elements apart: in round i = o*depth + k pair number f_pair + (i >> f_shift) of all their lines. The
+short tile does without, and units of 16 registers: LLVM unrolls those loops, whose numbers would
+not all have a register.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from numba.extending import intrinsic
 
 from fastcnn.kernels.cpu.simd import emitter, flat_floats, multiply_runs, prefetch_line
 from fastcnn.kernels.cpu.units import VectorUnit, known_unit
+from fastcnn.memory import LINE_BYTES
 
 # Bytes of pixels of one row of A: a panel of 14 rows takes 12.5 KB of a 48 KB L1, and as many
 # pixels of B 14 to 28 KB. 224 pixels in float32: 196, so often met in 14x14, 28x28 and 56x56, fit.
@@ -36,64 +42,101 @@ def line(unit: VectorUnit, itemsize: int) -> int:
     return most_pixels(itemsize) + unit.lanes(itemsize)
 
 
-def emit_sums(emit, unit, rows, sizes, pointers, firsts, ends):
+def _fetching_runs(emit, pointer, step, bits, first, shift):
+    """What fetches in round i pair number first + (i >> shift) of lines, 1 << bits of a run, runs
+    `step` apart; it takes a number to which that of a round is added."""
+    builder, two_lines = emit.builder, emit.index(2 * LINE_BYTES // emit.element_bytes)
+    # as few numbers as can be, for a tile leaves the loop few registers
+    beyond = builder.sub(step, builder.shl(two_lines, bits))  # a run's end
+    skipped = builder.shl(first, shift)
+
+    def after(before):
+        before = builder.add(before, skipped)
+
+        def fetch(number):
+            pair = builder.lshr(builder.add(before, number), shift)
+            place = emit.at(pointer, builder.mul(builder.lshr(pair, bits), beyond))
+            place = emit.at(place, builder.mul(pair, two_lines))
+            for j in (0, LINE_BYTES // emit.element_bytes):
+                prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
+
+        return fetch
+
+    return after
+
+
+def emit_sums(emit, unit, rows, sizes, pointers, firsts, ends, fetched):
     """Emit the product of this file's text; sizes are (rounds, depth, step), pointers those of a,
-    b and offsets, firsts and ends those of each vector in b and of its rows in c."""
+    b and offsets, firsts and ends those of each vector in b and of its rows in c, fetched (the
+    first run, f_step, f_bits, f_pair, f_shift) or None."""
     builder, vectors = emit.builder, len(firsts)
     rounds, depth, step = sizes
     a, b, offsets = pointers
+    fetch_after = None if fetched is None else _fetching_runs(emit, *fetched)
     places = [emit.at(end, emit.index(m * emit.lanes)) for m in range(rows) for end in ends]
     for place in places:
         prefetch_line(builder, place, write=True)
     with emit.loop(rounds, [emit.zero()] * len(places)) as loop:
-        in_a = emit.at(a, builder.mul(loop.number, depth))
+        before = builder.mul(loop.number, depth)
+        in_a = emit.at(a, before)
         in_b = emit.at(b, emit.integer(offsets, loop.number))
         runs = [(emit.at(in_b, first), None, None) for first in firsts]
         loop.next = multiply_runs(
             emit, depth, in_a, runs, step, rows, loop.values, a_step=emit.index(1),
-            a_row=line(unit, emit.element_bytes),
+            each=fetch_after and fetch_after(before), a_row=line(unit, emit.element_bytes),
         )  # fmt: skip
     assert len(loop.next) == rows * vectors
     for place, total in zip(places, loop.next, strict=True):
         emit.store(emit.add(emit.load(place), total), place)
 
 
-def _sums(rows_of):
-    """`sums(rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0)`; first_v
-    is firsts[f0 + v], c_v is c0 + ends[e0 + v]."""
+def _sums(tall):
+    """`sums(rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0, near, far,
+    of_far, r0, f_step, f_bits, f_pair, f_shift)`; first_v is firsts[f0 + v], c_v is c0 + ends[e0 +
+    v]; what is fetched, which may be no memory, begins at far[r0] or else at near[r0]."""
 
     def typer(
-        typingctx, rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0
+        typingctx, rounds, depth, step, a, a0, b, b0, offsets, o0, firsts, f0, c, c0, ends, e0,
+        near, far, of_far, r0, f_step, f_bits, f_pair, f_shift,
     ):  # fmt: skip
-        if not flat_floats(a, b, c):
+        if not flat_floats(a, b, c, near, far):
             return None
 
         def codegen(context, builder, signature, arguments):
             emit, unit = emitter(context, builder, a.dtype), known_unit()
-            rounds, depth, step, av, a0, bv, b0, ov, o0, fv, f0, cv, c0, ev, e0 = arguments
+            (
+                rounds, depth, step, av, a0, bv, b0, ov, o0, fv, f0, cv, c0, ev, e0, nv, rv,
+                of_far, r0, f_step, f_bits, f_pair, f_shift,
+            ) = arguments  # fmt: skip
             in_firsts, in_ends = emit.data(firsts, fv), emit.data(ends, ev)
             numbers = [emit.index(v) for v in range(unit.vectors)]
             in_c = emit.at(emit.data(c, cv), c0)
+            source = builder.select(of_far, emit.data(far, rv), emit.data(near, nv))
+            fetched = emit.at(source, r0), f_step, f_bits, f_pair, f_shift
             emit_sums(
-                emit, unit, rows_of(unit), (rounds, depth, step),
+                emit, unit, unit.rows if tall else unit.short_rows, (rounds, depth, step),
                 (
                     emit.at(emit.data(a, av), a0), emit.at(emit.data(b, bv), b0),
                     emit.at_integer(emit.data(offsets, ov), o0),
                 ),
                 [emit.integer(in_firsts, builder.add(f0, v)) for v in numbers],
                 [emit.at(in_c, emit.integer(in_ends, builder.add(e0, v))) for v in numbers],
+                fetched if tall and unit.registers > 16 else None,
             )  # fmt: skip
             return context.get_dummy_value()
 
         i = types.intp
-        signature = types.void(i, i, i, a, i, b, i, offsets, i, firsts, i, c, i, ends, i)
+        signature = types.void(
+            i, i, i, a, i, b, i, offsets, i, firsts, i, c, i, ends, i, near, far, types.boolean, i,
+            i, i, i, i,
+        )  # fmt: skip
         return signature, codegen
 
     return intrinsic(typer)
 
 
-tall_sums: Any = _sums(lambda unit: unit.rows)
-short_sums: Any = _sums(lambda unit: unit.short_rows)
+tall_sums: Any = _sums(tall=True)
+short_sums: Any = _sums(tall=False)
 
 
 # Half a row of 784 bytes is copied in less time than its first line takes to come.
