@@ -51,6 +51,9 @@ CASES = [
     ConvCase(2, 17, 9, 13, 9, 1, 1, 2, 0, 1, 1),
     ConvCase(2, 17, 8, 12, 9, 1, 1, 2, 1, 1, 1),
     ConvCase(2, 9, 11, 2, 5, 2, 3, (4, 2), 1, 1, 1),
+    # of a single tap: rows of two images in a vector of dy; several chunks
+    ConvCase(3, 30, 9, 9, 40, 1, 1, 2, 0, 1, 1),
+    ConvCase(2, 60, 13, 14, 1100, 1, 1, (3, 2), 0, 1, 1),
     ConvCase(2, 40, 7, 41, 10, 3, 3, 2, 1, 1, 2),
     # of three residues and of four: two that taps reach, several chunks of channels whose planes
     # are laid out anew, gaps between filters, residues of x that no tap reads

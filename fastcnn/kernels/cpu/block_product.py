@@ -24,7 +24,7 @@ from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.masked_moves import put
 from fastcnn.kernels.cpu.microkernel import RUN
 from fastcnn.kernels.cpu.pixel_sums import lay_rows
-from fastcnn.kernels.cpu.pixel_tiles import add_bias, fill, store
+from fastcnn.kernels.cpu.pixel_tiles import add_bias, fill, store, store_in_turn
 
 
 @inner
@@ -60,16 +60,15 @@ def _join(runs, pieces, p0, p1, grid_w, image_step, lanes):
         at, lane = pieces[p, 0] * RUN, pieces[p, 1]
         place = pieces[p, 3] * image_step + pieces[p, 4] * grid_w + pieces[p, 5] - lane
         if lane == 0:
-            runs[at], runs[at + 2] = place, lanes
-        else:
-            runs[at + 2] = lane
-        runs[at + 1] = place
+            runs[at], runs[at + 1], runs[at + 2] = place, place, lanes
+        elif place != runs[at + 1]:  # not the same image's next row
+            runs[at + 1], runs[at + 2] = place, lane
 
 
 @inner
 def multiply_block(
-    s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, ends, end, pieces,
-    starts, tiles, runs, followed, joined, group, first, last, lead, j0, n,
+    s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, sums, steps, ends, end,
+    pieces, starts, tiles, runs, followed, joined, group, first, last, lead, j0, n,
 ):  # fmt: skip
     """The product of a part on the block of `n` pixels from j0 on, panels first … last-1, stored;
     other names as in tiled_product.py. A tile is `followed` if its pixels follow each other in the
@@ -77,6 +76,8 @@ def multiply_block(
     lanes, columns, channels = s.lanes, s.columns, s.channels
     plane, size, per_pixel = s.grid_h * s.grid_w, sizes[1] * sizes[2], bias.size > s.out_channels
     several, by_rows = channels > s.some_channels, s.channel_step == 1
+    if s.in_turn:
+        sums[out_sizes[4]] = 0
     of_tile, of_two = RUN * (columns // lanes), s.masks and panels[first, 2] == s.tall
     for tile in range(tiles):
         p0 = starts[tile]
@@ -161,7 +162,14 @@ def multiply_block(
                         w, of_w, f0, f_step, f_shift, c, out, direct, at_c, c_step, c_ahead,
                         c_shift, c0 > 0, ends, panels[p, 3], end if whole else 0,
                     )  # fmt: skip
-                if whole and not direct:
+                if whole and s.in_turn:
+                    # on average a pixel takes so many places: the next tile's follow
+                    ahead = columns * out_sizes[5] * out_sizes[6]
+                    store_in_turn(
+                        c, sums, steps, at_c, c.size - lanes, valid, columns, out, out_sizes, k,
+                        s.clear, ahead, pieces, p0, p1, lanes,
+                    )  # fmt: skip
+                elif whole and not direct:
                     if per_pixel:
                         add_bias(
                             c, at_c, valid, columns, bias, k, pieces, p0, p1, s.grid_h, s.grid_w,

@@ -194,7 +194,7 @@ def cost(operation: str, g: Conv2dGeometry, itemsize: int) -> float:
         # but for rows of them that a whole tile has in common
         taken *= g.W / g.Q * (1 + g.H / g.P) / 2
     weights = prod(g.weight_shape)
-    if g.R * g.S == 1 and (forward or g.stride == (1, 1)):
+    if g.R * g.S == 1:
         weights = 0  # read as they are
     unit, begun = known_unit(), ROW * prod(source[:3])
     if g.R * g.S == 1 and g.stride == (1, 1):

@@ -293,7 +293,7 @@ def tabulate(
     columns = lanes * unit.vectors
     reach = taps if in_turn is None else in_turn.reach
     positions, pixels = len(taps), grid[0] * grid[1] * grid[2]
-    in_blocks = min(steps[:2]) == 1 and in_turn is None
+    in_blocks = min(steps[:2]) == 1 and (in_turn is None or len(reach) == 1)
     most = most_channels(itemsize) if in_blocks else DEPTH
     some_channels, _ = chunk_of(channels, most_positions, most)
     some_positions = even(positions, max(1, DEPTH // some_channels))

@@ -244,8 +244,8 @@ def _product_chunk(
         if s.mode == IN_BLOCKS:
             multiply_block(
                 s, source, packed, all_taps[s.first_tap : s.first_tap + 1], panels, bias, relu, out,
-                source_sizes[part], out_sizes[part], a, b, c, ends, end, pieces, starts, tiles,
-                runs, found, joined, group, first, last, lead, j0, n,
+                source_sizes[part], out_sizes[part], a, b, c, sums, steps, ends, end, pieces,
+                starts, tiles, runs, found, joined, group, first, last, lead, j0, n,
             )  # fmt: skip
             continue
         for other in range(part, beyond):
