@@ -96,11 +96,17 @@ def multiply_block(
                     b[tile * s.tile :], 0, pieces[p0:p1], p1 - p0, source, sizes, taps, 0, 1,
                     base + c0, base + c1, columns, lanes,
                 )  # fmt: skip
-        # Where the next chunk's tiles begin, or the next block's. They are fetched evenly by nearly
-        # all products: what whole products fetched, two lines a round, waited for memory (Zen 4:
-        # 1.03 to 1.33 of the whole), and two threads' bursts met in the memory that they share.
-        shift, c_shift = halvings(min(last - first, c1 - c0)), halvings((c1 - c0) // s.tall)
-        share = 1 + (c1 - c0 - 1 >> shift)  # channels that a product fetches
+        # The next chunk's tiles, or the next block's, are fetched evenly, a share of their channels
+        # in each product but the last before weights are copied, which fetch those. What products
+        # fetched, two lines a round, waited for memory (Zen 4: 1.03 to 1.33 of the whole), and two
+        # threads' bursts met in the memory that they share.
+        of_weights = 1 if by_rows else (s.a_panels * s.tall + columns - 1) // columns
+        products = (last - first) * tiles
+        products -= (last - first + s.a_panels - 1) // s.a_panels * of_weights
+        lines = sizes[3] * sizes[4]  # as many as a tile's pixels lie apart, each a tile long
+        shift = halvings(min(products // (lines * tiles), c1 - c0))
+        share, shared = 1 + (c1 - c0 - 1 >> shift), 0
+        c_shift = halvings((c1 - c0) // s.tall)
         next_channel, next_pixel = (0, j0 + n) if whole else (c1, j0)
         for p in range(first, last):
             k, valid, height = group * s.rows + panels[p, 0], panels[p, 1], panels[p, 2]
@@ -120,34 +126,29 @@ def multiply_block(
                     at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
                     c_step, c_ahead = plane, columns
                 f0, f_step, f_shift, of_w = 0, 0, 0, False
-                product = (p - first) * tiles + tile
-                if s.step > 0 and product < tiles << shift:
-                    image, pixel = divmod(next_pixel + (product >> shift) * columns, plane)
-                    channel = next_channel + (product & (1 << shift) - 1) * share
-                    f0 = (image * sizes[0] + base + channel) * size + pixel
-                    f_step, f_shift = size, shift
-                elif s.step == 0 and p - first < sizes[3] * sizes[4]:
-                    # as many lines as a tile's pixels lie apart, some for each panel
-                    image, pixel = divmod(next_pixel + tile * columns, plane)
-                    i, j = divmod(pixel, s.grid_w)
-                    f0 = (image * sizes[0] + base + next_channel) * size
-                    f0 += i * sizes[3] * sizes[2] + j * sizes[4] + (p - first) * columns
-                    f_step = size
-                else:
-                    # The weights copied next, in the last products before: of the task's first
-                    # panels again, for the next chunk or block, behind the last.
-                    left = (min(copied, last) - p) * tiles - tile - 1
+                left = (min(copied, last) - p) * tiles - tile - 1
+                if left < of_weights < products:
+                    # of the task's first panels again, for the next chunk or block, behind the last
                     f0 = group * s.group_step
                     if copied < last:
                         f0 += panels[copied, 0] * s.row_step + c0 * s.channel_step
                     else:
                         f0 += panels[first, 0] * s.row_step + next_channel * s.channel_step
-                    if not by_rows and left * columns < s.a_panels * s.tall:
-                        f0, f_step, of_w = f0 + left * columns, s.channel_step, True
-                    elif by_rows and left == 0 and s.row_step == c1 - c0:  # a panel is one run
-                        f_step, of_w = s.tall, True
-                    else:
-                        f0 = 0
+                    of_w = True
+                    if not by_rows:
+                        f0, f_step = f0 + left * columns, s.channel_step
+                    elif s.row_step == c1 - c0:  # a panel is one run
+                        f_step = s.tall
+                    else:  # where its rows begin
+                        f_step, f_shift = s.row_step, c_shift
+                elif shared < lines * tiles << shift:
+                    n_line, n_share = shared >> shift, shared & (1 << shift) - 1
+                    n_tile, n_line = divmod(n_line, lines)
+                    image, pixel = divmod(next_pixel + n_tile * columns, plane)
+                    i, j = divmod(pixel, s.grid_w)
+                    f0 = (image * sizes[0] + base + next_channel + n_share * share) * size
+                    f0 += i * sizes[3] * sizes[2] + j * sizes[4] + n_line * columns
+                    f_step, f_shift, shared = size, shift, shared + 1
                 if height == s.tall:
                     tall_block(
                         c1 - c0, a, at_a, by_rows, b, tile * s.tile, source,
