@@ -111,7 +111,7 @@ def _rows(n):
                     fetched = n * emit.lanes if n > 1 else 0
                     for o in range(0, fetched, LINE_BYTES // emit.element_bytes):
                         onward = emit.at(emit.at(line, ahead), emit.index(o))
-                        prefetch_line(builder, onward, write=False)
+                        prefetch_line(builder, onward, write=False, from_memory=True)
                     place = emit.at(here, builder.mul(loop.number, t_row))
                     for residue, vector in enumerate(emit.apart(found)):
                         offset = builder.mul(apart, emit.index(residue))

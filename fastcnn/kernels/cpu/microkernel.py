@@ -164,7 +164,8 @@ def fetching_lines(emit, pointer, step, vectors, shift=None):
         number = number if shift is None else builder.lshr(number, shift)
         place = emit.at(pointer, builder.mul(number, step))
         for j in range(0, vectors * emit.lanes, LINE_BYTES // emit.element_bytes):
-            prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
+            onward = emit.at(place, emit.index(j))
+            prefetch_line(builder, onward, write=False, from_memory=True)
 
     return fetch
 

@@ -58,7 +58,7 @@ def _fetching_runs(emit, pointer, step, bits, first, shift):
             place = emit.at(pointer, builder.mul(builder.lshr(pair, bits), beyond))
             place = emit.at(place, builder.mul(pair, two_lines))
             for j in (0, LINE_BYTES // emit.element_bytes):
-                prefetch_line(builder, emit.at(place, emit.index(j)), write=False)
+                prefetch_line(builder, emit.at(place, emit.index(j)), write=False, from_memory=True)
 
         return fetch
 
@@ -165,7 +165,7 @@ def _copied_and_added(emit, there, here, n, ahead):
             for v in range(_TOGETHER):
                 j = builder.add(first, emit.index(v * emit.lanes))
                 place = emit.at(there, j)
-                prefetch_line(builder, emit.at(place, ahead), write=False)
+                prefetch_line(builder, emit.at(place, ahead), write=False, from_memory=True)
                 vectors.append(emit.load(place))
                 emit.store(vectors[-1], emit.at(here, j))
             sums = emit.widen(emit.by_pairs(vectors))
@@ -178,7 +178,7 @@ def _copied_and_added(emit, there, here, n, ahead):
             j = builder.mul(loop.number, lanes)
             mask = emit.below(emit.minimum(builder.sub(rest, j), lanes))
             place = emit.at(there, builder.add(done, j))
-            prefetch_line(builder, emit.at(place, ahead), write=False)
+            prefetch_line(builder, emit.at(place, ahead), write=False, from_memory=True)
             vector = emit.masked_load(place, mask, emit.zero())
             emit.store(vector, emit.at(here, builder.add(done, j)))
             loop.next = [emit.add(loop.values[0], vector)]
@@ -210,7 +210,7 @@ def _lay_rows_typer(typingctx, rows, n, source, s0, s_step, target, t0, t_step):
                 j = builder.mul(loop.number, lanes)
                 mask = emit.below(emit.minimum(builder.sub(n, j), lanes))
                 place = emit.at(there, j)
-                prefetch_line(builder, emit.at(place, ahead), write=False)
+                prefetch_line(builder, emit.at(place, ahead), write=False, from_memory=True)
                 emit.store(emit.masked_load(place, mask, emit.zero()), emit.at(here, j))
         return context.get_dummy_value()
 
@@ -254,10 +254,10 @@ def _turned(emit, stride, rows, s, s_step, step, ahead, first, last):
     for m in range(emit.lanes):
         exists = builder.icmp_signed(">", rows, emit.index(m))
         row = emit.at(s, builder.mul(s_step, emit.index(m)))
-        prefetch_line(builder, emit.at(row, ahead), write=False)
+        prefetch_line(builder, emit.at(row, ahead), write=False, from_memory=True)
         if stride == 2:
             beyond = builder.add(ahead, emit.index(emit.lanes))
-            prefetch_line(builder, emit.at(row, beyond), write=False)
+            prefetch_line(builder, emit.at(row, beyond), write=False, from_memory=True)
             pair = (row, low), (emit.at(row, emit.index(emit.lanes)), high)
             read = [(at, builder.select(exists, half, emit.none())) for at, half in pair]
             halves = [emit.masked_load(at, half, emit.zero()) for at, half in read]

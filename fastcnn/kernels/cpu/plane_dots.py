@@ -65,7 +65,7 @@ def _loaded(emit, dy_rows, j, count, whole, ahead):
     vectors = []
     for row in dy_rows:
         place = emit.at(row, j)
-        prefetch_line(emit.builder, emit.at(place, ahead), False)
+        prefetch_line(emit.builder, emit.at(place, ahead), write=False, from_memory=True)
         if whole:
             vectors.append(emit.load(place))
         else:

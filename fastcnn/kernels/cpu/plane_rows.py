@@ -97,7 +97,7 @@ def prefetch_rows(emit, stencil, rows, column, ahead):
         place = emit.at(rows[u], emit.builder.add(column, ahead))
         for part in range(stencil.source_parts):
             line = emit.at(place, emit.index(part * emit.lanes))
-            prefetch_line(emit.builder, line, False)
+            prefetch_line(emit.builder, line, write=False, from_memory=True)
 
 
 def lies_inside(emit, stencil, j, left, W):

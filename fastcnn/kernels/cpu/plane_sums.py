@@ -38,7 +38,8 @@ def emit_plane_sum(emit, dy, step, images, pixels):
 
     def fetch(place):
         for distance in ahead:
-            prefetch_line(builder, emit.at(place, emit.index(distance)), write=False)
+            onward = emit.at(place, emit.index(distance))
+            prefetch_line(builder, onward, write=False, from_memory=True)
 
     with emit.loop(images, [wide.zero()]) as image:
         plane = emit.at(dy, builder.mul(image.number, step))

@@ -54,7 +54,7 @@ def emit_row_dots(emit, vectors, depth, a_rows, b_rows, ahead):
             for v in range(vectors):
                 at = builder.add(first, emit.index(v * emit.lanes))
                 for pointer in ahead:
-                    prefetch_line(builder, emit.at(pointer, at), write=False)
+                    prefetch_line(builder, emit.at(pointer, at), write=False, from_memory=True)
                 totals = added(totals, lambda row, at=at: emit.load(emit.at(row, at)))
             loop.next = totals
         branch.next = loop.next

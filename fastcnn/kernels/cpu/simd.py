@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 
 from fastcnn.kernels.cpu.flow import Flow
-from fastcnn.kernels.cpu.units import known_unit
+from fastcnn.kernels.cpu.units import known_unit, streams_to_l2
 
 _INT = ir.IntType(64)
 _LANE = ir.IntType(32)
@@ -443,10 +443,13 @@ def vector_type(element: Any, lanes: int) -> Any:
     return ir.VectorType(element, lanes)
 
 
-def prefetch_line(builder: Any, pointer: Any, write: bool) -> None:
-    """Fetch the cache line at a pointer, to be read or written; a bad pointer does no harm."""
+def prefetch_line(builder: Any, pointer: Any, write: bool, from_memory: bool = False) -> None:
+    """Fetch the cache line at a pointer, to be read or written; a bad pointer does no harm.
+
+    What is `from_memory` is read a while later, in long streams: into L2 alone where that is
+    faster (units.streams_to_l2)."""
     number = ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
     function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
-    into_all_caches, data = number(3), number(1)
-    builder.call(function, [pointer, number(int(write)), into_all_caches, data])
+    level, data = number(2 if from_memory and streams_to_l2() else 3), number(1)
+    builder.call(function, [pointer, number(int(write)), level, data])

@@ -85,6 +85,16 @@ def vector_unit() -> VectorUnit | None:
     return next(unit for unit in UNITS if unit.features <= features)
 
 
+@cache
+def streams_to_l2() -> bool:
+    """Whether streams from memory are fetched into L2, and not into L1 as well.
+
+    On Zen 4 depthwise layers took half the time with L2 alone, where L1's few misses in flight no
+    longer bound them; on Zen 5 such fetches were 5 to 20 % slower (docs/performance.md).
+    """
+    return cpu_target.target_context.codegen().magic_tuple()[1] == "znver4"
+
+
 def known_unit() -> VectorUnit:
     """`vector_unit` for kernels that are refused where there is none."""
     unit = vector_unit()

@@ -220,7 +220,7 @@ def _prefetch_typer(write):
             for k in range(0, count.literal_value, per_line):
                 x, start, _ = arguments
                 place = _pointer(context, builder, array, x, start, k)
-                prefetch_line(builder, place, write)
+                prefetch_line(builder, place, write, from_memory=True)
             return context.get_dummy_value()
 
         return types.void(array, types.intp, count), codegen

@@ -161,7 +161,9 @@ def emit_input(emit, form, pointers, width, plane, entry, step):
     for row in range(form.n):
         ahead = builder.mul(width, emit.index(row))
         for start in starts[0]:
-            prefetch_line(builder, emit.at(emit.at(start, ahead), plane), write=False)
+            prefetch_line(
+                builder, emit.at(emit.at(start, ahead), plane), write=False, from_memory=True
+            )
 
         def taken(piece, otherwise, row=row, ahead=ahead):
             found = []
