@@ -41,7 +41,7 @@ from fastcnn.kernels.cpu.vectors import (
     equal,
     load,
     load_step,
-    prefetch_to_read,
+    prefetch_stream,
     prefetch_to_write,
     select,
     splat,
@@ -92,7 +92,7 @@ def _max_chunk(lanes: int, R: int, S: int, sh: int, sw: int, relu: bool) -> Any:
                         best, where = select(negative, zero, v), select(negative, dead, first)
                     for r in range(R):
                         row = (plane * H + p * sh + r) * W
-                        prefetch_to_read(x, row + ROWS_AHEAD * W + q * sw, span)
+                        prefetch_stream(x, row + q * sw, ROWS_AHEAD * W, span)
                         if r < rows:
                             for s in range(S):
                                 v = load_step(x, row + q * sw + s, sw, lanes)
