@@ -60,19 +60,20 @@ def test_tile_is_the_contract(dtype, number, lowest, cut):
     taps, starts = rng.integers(0, 90, depth), rng.integers(0, 50, width)
     x = poisoned(rng, 140 + lanes, dtype)
     vectors = np.stack([starts, 3 + np.arange(width) * (lanes + 2)], axis=1)
-    y = np.full(7 + rows * plane, np.nan, dtype)
-    expected = y.copy()
+    expected = np.full(7 + rows * plane, np.nan, dtype)
     panel = a[70:-70].reshape(depth + 1, rows)
     for m in range(valid):
         for start, place in vectors:
             rows_of_x = [x[70 + tap + start :][:count] for tap in taps]
             total = panel[0, m] + panel[1:, m] @ np.array(rows_of_x)
             expected[7 + m * plane + place :][:count] = np.maximum(total, lowest)
-    tile_product(
-        number, depth, a, 70, x, 70, taps, vectors, 0, y, 7, plane, valid, count, dtype(lowest),
-        False,
-    )  # fmt: skip
-    np.testing.assert_array_equal(y, expected)
+    for ahead in (None, 1 << 40):  # what is fetched may be no memory
+        y = np.full(7 + rows * plane, np.nan, dtype)
+        tile_product(
+            number, depth, a, 70, x, 70, taps, vectors, 0, y, 7, plane, valid, count,
+            dtype(lowest), False, ahead,
+        )  # fmt: skip
+        np.testing.assert_array_equal(y, expected)
 
 
 @on_vectors
@@ -93,7 +94,7 @@ def test_past_the_caches_the_same_is_stored(dtype, number, moved):
         first = -(memory.ctypes.data // memory.itemsize) % lanes + lanes + moved
         tile_product(
             number, 3, a, 0, x, 0, taps, vectors, 0, memory, first, plane, rows - 1, lanes,
-            dtype(-np.inf), past,
+            dtype(-np.inf), past, None,
         )  # fmt: skip
         results.append(memory[first - lanes :][: rows * plane + lanes].copy())
     np.testing.assert_array_equal(*results)
@@ -147,16 +148,16 @@ def test_cover_holds_every_row_and_wastes_few(depth):
         assert [cover(rows, depth) for rows in (4, 6)] == [(3,), (2,)]
 
 
-def assembly(cpu, triple, unit, shape, inner):
+def assembly(cpu, triple, unit, shape, inner, ahead):
     """One tile as a function of numbers, pointers and the lowest value, compiled for a CPU."""
     element = llvm_type(types.float32)
     integer, pointer = ir.IntType(64), ir.PointerType()
     module = ir.Module()
-    signature = ir.FunctionType(ir.VoidType(), [integer] * 5 + [pointer] * 5 + [element])
+    signature = ir.FunctionType(ir.VoidType(), [integer] * 6 + [pointer] * 5 + [element])
     function = ir.Function(module, signature, "tile")
     builder = ir.IRBuilder(function.append_basic_block())
     emit = Emitter(None, builder, element, unit.lanes(4))
-    n, p, lowest = function.args[:5], function.args[5:10], function.args[10]
+    n, p, lowest = function.args[:6], function.args[6:11], function.args[11]
     if inner:
         sources = [
             [emit.at(p[i], o) for o in emit.integers(p[2], n[3], count)]
@@ -169,7 +170,7 @@ def assembly(cpu, triple, unit, shape, inner):
         least = emit.splat(lowest)
         emit_tile(
             emit, shape, n[0], p[0], p[1], p[2], places, p[4], n[1], n[2], n[3], least,
-            builder.icmp_signed("<", n[4], n[0]),
+            builder.icmp_signed("<", n[4], n[0]), n[5] if ahead else None,
         )  # fmt: skip
     builder.ret_void()
     return compiled(module, cpu, triple)
@@ -180,12 +181,13 @@ def assembly(cpu, triple, unit, shape, inner):
     ("cpu", "triple", "name", "register", "multiply"), [cpu for cpu in CPUS if cpu[2] != "generic"]
 )
 @pytest.mark.parametrize("number", [0, 1, 2, 3, "products"])
-def test_the_loop_in_assembly(cpu, triple, name, register, multiply, number):
+@pytest.mark.parametrize("ahead", [False, True])
+def test_the_loop_in_assembly(cpu, triple, name, register, multiply, number, ahead):
     """Whole vectors, one multiply-add per vector of the tile, nothing to or from the stack."""
     (unit,) = (u for u in UNITS if u.name == name)
     inner = number == "products"
     shape = PRODUCTS[name] if inner else TILES[name][number]
-    loops = inner_loops(assembly(cpu, triple, unit, shape, inner), multiply)
+    loops = inner_loops(assembly(cpu, triple, unit, shape, inner, ahead), multiply)
     assert loops
     for loop in loops:
         found = [line for line in loop if re.match(multiply, line)]

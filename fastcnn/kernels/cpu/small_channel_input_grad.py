@@ -118,13 +118,14 @@ def _add_segment(
                 if narrow:
                     tile_product(
                         number, K, a, at_a, copied, 0, planes, vectors, v0, t, y0, slots, valid,
-                        count, lowest, False,
+                        count, lowest, False, 0,
                     )  # fmt: skip
                 else:
-                    x0 = (image * K * P + p) * Q
+                    # the next rows of dy, which the first tile meets first
+                    x0, ahead = (image * K * P + p) * Q, some_rows * Q if i == 0 else 0
                     tile_product(
                         number, K, a, at_a, dy, x0, planes, vectors, v0, t, y0, slots, valid, count,
-                        lowest, False,
+                        lowest, False, ahead,
                     )  # fmt: skip
         end = h1
         if p + n < p1:

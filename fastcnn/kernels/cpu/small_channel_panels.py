@@ -36,21 +36,25 @@ def pack_panels(a, w, w0, row_step, places, bias, b0, tiles):
 
 @kernel
 def tile_product(
-    number, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past
+    number, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past, ahead
 ):
     """One of the four tiles, by its number."""
     if number == 0:
-        wide_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past)
+        wide_tile(
+            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past, ahead
+        )
     elif number == 1:
         middle_tile(
-            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past
+            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past, ahead
         )
     elif number == 2:
         narrow_tile(
-            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past
+            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past, ahead
         )
     else:
-        flat_tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past)
+        flat_tile(
+            depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, lanes, lowest, past, ahead
+        )
 
 
 def panels_of(rows: int, depth: int) -> tuple[np.ndarray, int]:

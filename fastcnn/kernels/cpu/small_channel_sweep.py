@@ -90,7 +90,7 @@ def _sweep_chunk(
             for v in range(0, length, width):
                 tile_product(
                     number, depth, a, at_a, xs, 0, taps, vectors, v0 + min(v, last), y, y0, plane,
-                    valid, count, lowest, past,
+                    valid, count, lowest, past, None,
                 )  # fmt: skip
     if past:
         fence()

@@ -20,7 +20,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastcnn.kernels.cpu.simd import emitter, flat_floats, flat_integers
+from fastcnn.kernels.cpu.simd import emitter, flat_floats, flat_integers, prefetch_line
 from fastcnn.kernels.cpu.units import known_unit
 
 # Rows and vectors of four tiles for each unit, as many accumulators as its registers hold beside
@@ -34,7 +34,9 @@ TILES = {
 }
 
 
-def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lowest, past):
+def emit_tile(
+    emit, shape, depth, a, x, taps, places, y, plane, valid, count, lowest, past, ahead
+):  # fmt: skip
     """Emit `tile` of this file's text; places are (where to read, where to write) of each vector,
     pointers have their offsets added."""
     builder, (rows, vectors) = emit.builder, shape
@@ -45,6 +47,10 @@ def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lo
         row = emit.at(a, builder.mul(loop.number, emit.index(rows)))
         source = emit.at(x, emit.integer(taps, loop.number))
         xs = [emit.load(emit.at(source, place)) for place, _ in places]
+        if ahead is not None:
+            onward = emit.at(source, ahead)
+            for place, _ in places:
+                prefetch_line(builder, emit.at(onward, place), write=False, from_memory=True)
         loop.next = []
         for m in range(rows):
             factor = emit.broadcast(emit.at(row, emit.index(m)))
@@ -84,18 +90,20 @@ def emit_tile(emit, shape, depth, a, x, taps, places, y, plane, valid, count, lo
 def _tile(number):
     """Make the intrinsic of one of the unit's tiles, `rows` x `width`.
 
-    `tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest, past)`:
+    `tile(depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest, past, ahead)`:
 
         y[y0 + m*plane + vectors[v0+v, 1] + l] = max(lowest,
             a[a0 + m] + sum over t < depth of
             a[a0 + (t+1)*rows + m] * x[x0 + taps[t] + vectors[v0+v, 0] + l])
 
     for m < valid, v < width, l < count; depth is at least 1; a NaN is not raised to lowest. Where
-    `past`, whole vectors that are aligned go past the caches.
+    `past`, whole vectors that are aligned go past the caches. Unless `ahead` is None, what lies so
+    many elements behind each vector that is read is fetched.
     """
 
     def typer(
-        typingctx, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest, past
+        typingctx, depth, a, a0, x, x0, taps, vectors, v0, y, y0, plane, valid, count, lowest,
+        past, ahead,
     ):  # fmt: skip
         if not (flat_floats(a, x, y) and flat_integers(taps, vectors)):
             return None
@@ -103,7 +111,7 @@ def _tile(number):
         def codegen(context, builder, signature, arguments):
             emit = emitter(context, builder, x.dtype)
             depth, av, a0, xv, x0, tv, vv, v0, yv, y0, plane, valid, count, *ends = arguments
-            lowest, past = ends
+            lowest, past, distance = ends
             data = [
                 emit.data(kind, value)
                 for kind, value in ((a, av), (x, xv), (y, yv), (taps, tv), (vectors, vv))
@@ -116,12 +124,12 @@ def _tile(number):
             least = emit.splat(lowest)
             emit_tile(
                 emit, shape, depth, places[0], places[1], data[3], pairs, places[2], plane, valid,
-                count, least, past,
+                count, least, past, None if ahead == types.none else distance,
             )  # fmt: skip
             return context.get_dummy_value()
 
         i = types.intp
-        kinds = i, a, i, x, i, taps, vectors, i, y, i, i, i, i, x.dtype, types.boolean
+        kinds = i, a, i, x, i, taps, vectors, i, y, i, i, i, i, x.dtype, types.boolean, ahead
         return types.void(*kinds), codegen
 
     return intrinsic(typer)
