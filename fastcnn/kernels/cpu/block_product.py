@@ -66,6 +66,29 @@ def _join(runs, pieces, p0, p1, grid_w, image_step, lanes):
 
 
 @inner
+def _weights_at(s, row, channel, depth, onward, group, c_shift):
+    """What a product fetches of the weights that are copied next, `row` and `channel` their first:
+    where it begins, the step of its rows, and which of these it is in which round."""
+    at = group * s.group_step + row * s.row_step + channel * s.channel_step
+    if s.channel_step != 1:
+        return at + onward, s.channel_step, 0
+    if s.row_step == depth:  # a panel is one run
+        return at, s.tall, 0
+    return at, s.row_step, c_shift  # where its rows begin
+
+
+@inner
+def _source_at(s, sizes, line, pixel, channel):
+    """Where the source holds line number `line`, as long as a tile, of those that the tiles from
+    `pixel` on are made of: stride rows * columns of them for each."""
+    tile, line = divmod(line, sizes[3] * sizes[4])
+    image, pixel = divmod(pixel + tile * s.columns, s.grid_h * s.grid_w)
+    i, j = divmod(pixel, s.grid_w)
+    at = (image * sizes[0] + channel) * sizes[1] * sizes[2]
+    return at + i * sizes[3] * sizes[2] + j * sizes[4] + line * s.columns
+
+
+@inner
 def multiply_block(
     s, source, w, taps, panels, bias, relu, out, sizes, out_sizes, a, b, c, sums, steps, ends, end,
     pieces, starts, tiles, runs, followed, joined, group, first, last, lead, j0, n,
@@ -97,7 +120,8 @@ def multiply_block(
                     base + c0, base + c1, columns, lanes,
                 )  # fmt: skip
         # The next chunk's tiles, or the next block's, are fetched evenly, a share of their channels
-        # in each product but the last before weights are copied, which fetch those. What products
+        # in each product but the last before weights are copied, which fetch those: of the task's
+        # first panels again, for the next chunk or block, behind the last. What whole products
         # fetched, two lines a round, waited for memory (Zen 4: 1.03 to 1.33 of the whole), and two
         # threads' bursts met in the memory that they share.
         of_weights = 1 if by_rows else (s.a_panels * s.tall + columns - 1) // columns
@@ -125,29 +149,19 @@ def multiply_block(
                     pixel = pieces[p0, 4] * s.grid_w + pieces[p0, 5]
                     at_c = (pieces[p0, 3] * s.out_channels + k) * plane + pixel
                     c_step, c_ahead = plane, columns
-                f0, f_step, f_shift, of_w = 0, 0, 0, False
+                f0, f_step, f_shift = 0, 0, 0
                 left = (min(copied, last) - p) * tiles - tile - 1
-                if left < of_weights < products:
-                    # of the task's first panels again, for the next chunk or block, behind the last
-                    f0 = group * s.group_step
-                    if copied < last:
-                        f0 += panels[copied, 0] * s.row_step + c0 * s.channel_step
-                    else:
-                        f0 += panels[first, 0] * s.row_step + next_channel * s.channel_step
-                    of_w = True
-                    if not by_rows:
-                        f0, f_step = f0 + left * columns, s.channel_step
-                    elif s.row_step == c1 - c0:  # a panel is one run
-                        f_step = s.tall
-                    else:  # where its rows begin
-                        f_step, f_shift = s.row_step, c_shift
+                of_w = left < of_weights < products
+                if of_w:
+                    here = (copied, c0) if copied < last else (first, next_channel)
+                    f0, f_step, f_shift = _weights_at(
+                        s, panels[here[0], 0], here[1], c1 - c0, left * columns, group, c_shift
+                    )
                 elif shared < lines * tiles << shift:
-                    n_line, n_share = shared >> shift, shared & (1 << shift) - 1
-                    n_tile, n_line = divmod(n_line, lines)
-                    image, pixel = divmod(next_pixel + n_tile * columns, plane)
-                    i, j = divmod(pixel, s.grid_w)
-                    f0 = (image * sizes[0] + base + next_channel + n_share * share) * size
-                    f0 += i * sizes[3] * sizes[2] + j * sizes[4] + n_line * columns
+                    f0 = _source_at(
+                        s, sizes, shared >> shift, next_pixel,
+                        group * channels + next_channel + (shared & (1 << shift) - 1) * share,
+                    )  # fmt: skip
                     f_step, f_shift, shared = size, shift, shared + 1
                 if height == s.tall:
                     tall_block(

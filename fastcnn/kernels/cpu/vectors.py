@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
@@ -240,7 +239,7 @@ def _prefetch_stream_typer(typingctx, array, i, ahead, count):
     def codegen(context, builder, signature, arguments):
         x, start, ahead, _ = arguments
         if streams_to_l2():
-            far = ir.Constant(ahead.type, STREAM_BYTES // (array.dtype.bitwidth // 8))
+            far = context.get_constant(types.intp, STREAM_BYTES // (array.dtype.bitwidth // 8))
             ahead = builder.select(builder.icmp_signed(">", far, ahead), far, ahead)
         start = builder.add(start, ahead)
         _prefetch(context, builder, array, x, start, count, False, True)
