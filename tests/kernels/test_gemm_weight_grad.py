@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from fastcnn.kernels.cpu import gemm_weight_grad, portable
+from fastcnn.kernels.cpu.fetching import halvings, next_block
+from fastcnn.kernels.cpu.gemm_weight_tables import tabulate
+from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.units import vector_unit
 from tests.functional.operations import FLOATS, Guarded, geometry_of, guarded
 from tests.geometries import ConvCase, small_integers
@@ -49,9 +52,72 @@ def test_equals_the_portable_kernel_on_integers(case, dtype):
     np.testing.assert_array_equal(got.array, want)
 
 
+@kernel
+def fetched_runs(table, m1, g1, block, itemsize):
+    return next_block(table[0], 0, 0, m1, 0, g1, block, itemsize)
+
+
+@kernel
+def halved(n):
+    return halvings(n)
+
+
+@on_vectors
+@pytest.mark.parametrize(
+    "case",
+    [
+        ConvCase(3, 40, 14, 14, 18, 1, 1, 1, 0, 1, 1),
+        ConvCase(2, 18, 56, 56, 40, 1, 1, 1, 0, 1, 1),
+        ConvCase(9, 20, 7, 7, 24, 1, 1, 1, 0, 1, 1),
+        ConvCase(2, 24, 56, 56, 40, 1, 1, 2, 0, 1, 1),
+        ConvCase(2, 20, 28, 28, 30, 3, 3, 1, 1, 1, 1),
+    ],
+    ids=str,
+)
+def test_the_next_block_is_fetched(case):
+    """All that a block reads of its first image, or of whole planes, lies in the runs."""
+    g = geometry_of(case)
+    tables = tabulate(g, 4)
+    s = tables.table[0]
+    vectors = int(s["vectors_of_channels"])
+    for block in range(1, int(s["blocks"])):
+        runs = fetched_runs(tables.table, int(s["rows"]), vectors, block, 4)
+        row_block, segment = divmod(block, int(s["segments"]))
+        i0, q0 = row_block * int(s["some_rows"]), segment * int(s["segment"])
+        i1 = min(i0 + int(s["some_rows"]), int(s["images"] * s["grid_h"]))
+        q1 = min(q0 + int(s["segment"]), int(s["grid_w"]))
+        image = i0 // int(s["grid_h"])
+        if s["some_rows"] < 2 * s["grid_h"]:
+            i1 = min(i1, (image + 1) * int(s["grid_h"]))
+        n, p = np.divmod(np.arange(i0, i1), s["grid_h"])
+        shapes = [
+            (int(s["near_channels"]), int(s["grid_h"]), int(s["grid_w"]), p, np.arange(q0, q1)),
+            (int(s["far_channels"]), int(s["H"]), int(s["W"]), p * s["sh"] + max(0, s["row"]),
+             np.arange(q0, q1) * s["sw"]),
+        ]  # fmt: skip
+        for (at, step, bits, pairs), (channels, h, w, rows, columns) in zip(
+            runs, shapes, strict=True
+        ):
+            assert pairs % (1 << bits) == 0
+            plane = (n[:, None] * channels + np.arange(channels)) * h
+            read = ((plane + rows[:, None])[..., None] * w + columns).ravel()
+            length = 2 * (1 << bits) * 16
+            starts = at + np.arange(pairs >> bits) * step
+            found = np.searchsorted(starts, read, side="right") - 1
+            assert (found >= 0).all()
+            assert (read - starts[found] < length - 15).all()
+
+
+def test_halvings():
+    assert [halved(n) for n in (0, 1, 2, 3, 4, 7, 8, 1 << 40)] == [0, 0, 1, 1, 2, 2, 3, 40]
+
+
 PROGRAM = """
 import numpy as np
 from fastcnn.kernels.cpu import gemm_weight_grad, portable
+from fastcnn.kernels.cpu.fetching import halvings, next_block
+from fastcnn.kernels.cpu.gemm_weight_tables import tabulate
+from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.units import vector_unit
 from tests.functional.operations import geometry_of
 from tests.kernels.test_gemm_weight_grad import CASES

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from fastcnn.kernels.cpu.block_tiles import copy_panels, short_block, tall_block
 from fastcnn.kernels.cpu.columns import rectify
-from fastcnn.kernels.cpu.gemm_weight_fetch import halvings
+from fastcnn.kernels.cpu.fetching import halvings
 from fastcnn.kernels.cpu.jit import inner
 from fastcnn.kernels.cpu.masked_moves import put
 from fastcnn.kernels.cpu.microkernel import RUN

@@ -25,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.geometry import Conv2dGeometry
-from fastcnn.kernels.cpu.gemm_weight_fetch import NEVER, halvings, next_block
+from fastcnn.kernels.cpu.fetching import NEVER, halvings, next_block
 from fastcnn.kernels.cpu.gemm_weight_tables import FIELDS, Tables, tabulate
 from fastcnn.kernels.cpu.jit import inner, kernel
 from fastcnn.kernels.cpu.masked_moves import put, turn

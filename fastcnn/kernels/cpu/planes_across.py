@@ -64,7 +64,7 @@ def _fetch(emit, plane, ahead, number, size):
     start = builder.add(ahead, builder.mul(number, emit.index(share)))
     for line in range(0, share, LINE_BYTES // emit.element_bytes):
         place = emit.at(plane, builder.add(start, emit.index(line)))
-        prefetch_line(builder, place, write=False, from_memory=True)
+        prefetch_line(builder, place, write=False)
 
 
 def _planes_in_typer(typingctx, source, start, step, pixels, ahead, places, scratch, o, lanes):

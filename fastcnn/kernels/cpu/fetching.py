@@ -1,9 +1,9 @@
-"""What a weight gradient's products fetch into the caches: what the next block lays out.
+"""Even fetching into the caches: what a weight gradient's next block lays out, share by share.
 
 Laid out without that, a row of a plane waits for its first lines, for there are as many rows as
 channels, each on a page of its own (docs/performance.md). Every product of a tall tile fetches as
-many lines as any other, a pair now and then between its multiply-adds: the product would wait
-behind more at a time than a core has requests in flight.
+many lines as any other, a pair now and then between its multiply-adds: it would wait behind more at
+a time than a core has requests in flight. In round i that is number i >> shift of its share.
 
 Lines are numbered by pairs: a run of elements that follow each other has 1 << bits of them, some
 beyond its end, and runs are a constant distance apart. Of a part of an image there is a run for
