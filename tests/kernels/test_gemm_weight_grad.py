@@ -115,9 +115,6 @@ def test_halvings():
 PROGRAM = """
 import numpy as np
 from fastcnn.kernels.cpu import gemm_weight_grad, portable
-from fastcnn.kernels.cpu.fetching import halvings, next_block
-from fastcnn.kernels.cpu.gemm_weight_tables import tabulate
-from fastcnn.kernels.cpu.jit import kernel
 from fastcnn.kernels.cpu.units import vector_unit
 from tests.functional.operations import geometry_of
 from tests.kernels.test_gemm_weight_grad import CASES

@@ -11,8 +11,8 @@ In the image a tile of B is a line or two of every plane, kilobytes apart, each 
 own and rarely aligned; every panel would read it so anew. Copied once it is read in order: by the
 first panel's products, or before them where a tile's pixels do not follow each other in one image
 or two. With panels outside, a panel's rows of the result are written in long runs, tile after tile.
-What the next block copies is fetched while the panels of the first half are multiplied, and the
-weights that are copied next in the last products before.
+What the next block copies is fetched evenly by nearly all products, and the weights that are copied
+next in the last products before.
 """
 
 from __future__ import annotations
@@ -153,15 +153,13 @@ def multiply_block(
                 left = (min(copied, last) - p) * tiles - tile - 1
                 of_w = left < of_weights < products
                 if of_w:
-                    here = (copied, c0) if copied < last else (first, next_channel)
+                    panel, channel = (copied, c0) if copied < last else (first, next_channel)
                     f0, f_step, f_shift = _weights_at(
-                        s, panels[here[0], 0], here[1], c1 - c0, left * columns, group, c_shift
+                        s, panels[panel, 0], channel, c1 - c0, left * columns, group, c_shift
                     )
                 elif shared < lines * tiles << shift:
-                    f0 = _source_at(
-                        s, sizes, shared >> shift, next_pixel,
-                        group * channels + next_channel + (shared & (1 << shift) - 1) * share,
-                    )  # fmt: skip
+                    channel = base + next_channel + (shared & (1 << shift) - 1) * share
+                    f0 = _source_at(s, sizes, shared >> shift, next_pixel, channel)
                     f_step, f_shift, shared = size, shift, shared + 1
                 if height == s.tall:
                     tall_block(

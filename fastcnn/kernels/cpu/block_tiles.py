@@ -84,9 +84,7 @@ def emit_block_product(
 
     def both(number):
         copied_later(number)
-        row = builder.lshr(number, c_shift)
-        last = emit.index(rows - 1)
-        row = builder.select(builder.icmp_unsigned("<", row, last), row, last)
+        row = emit.minimum(builder.lshr(number, c_shift), emit.index(rows - 1))
         fetch_row(emit, emit.at(c_later, builder.mul(row, c_step)), unit.vectors)
 
     def sums(start):
